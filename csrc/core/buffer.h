@@ -1,0 +1,34 @@
+/* A reference-counted range of memory that a device owns or has borrowed. */
+#ifndef ML_CORE_BUFFER_H
+#define ML_CORE_BUFFER_H
+
+#include "core/status.h"
+
+#include <stdatomic.h>
+
+enum {
+    ML_BUF_READ_ONLY = 1 << 0,
+    ML_BUF_BORROWED = 1 << 1, /* foreign memory: NumPy, DLPack, C callers */
+    ML_BUF_EXPORTED = 1 << 2  /* handed out through the buffer protocol or DLPack */
+};
+
+struct ml_buffer {
+    atomic_int refs;
+    atomic_uint flags;
+    void *host;  /* host address; NULL when not host-visible */
+    size_t size; /* bytes */
+    void *handle; /* the GPU's buffer object; NULL on cpu */
+    struct ml_device *device;
+    /* Called once when the last reference goes. For pooled memory it returns the block to its pool. */
+    void (*destroy)(ml_buffer *self);
+    void *user[2]; /* belongs to destroy */
+    /* The command that will write this buffer last; NULL when nothing is pending. Always NULL on cpu. */
+    _Atomic(struct ml_command *) pending;
+};
+
+/* A buffer over foreign memory. release may be NULL. */
+ml_status ml_buffer_wrap(struct ml_device *device, const ml_host_memory *memory, ml_buffer **out);
+void ml_buffer_retain(ml_buffer *b);
+void ml_buffer_release(ml_buffer *b); /* NULL is fine */
+
+#endif

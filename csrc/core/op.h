@@ -1,0 +1,272 @@
+/* The plain types every layer speaks: an operation (ml_op), what a device can do (ml_caps, ml_kernel_desc), what the user
+ * prefers (ml_prefs) and what was decided (ml_plan). No pointers to devices, no behaviour. */
+#ifndef ML_CORE_OP_H
+#define ML_CORE_OP_H
+
+#include "core/cpuinfo.h"
+#include "core/view.h"
+
+/* ---- operations ------------------------------------------------------------------------------------------------- */
+
+typedef enum ml_op_kind {
+    ML_OP_MATMUL = 0,
+    ML_OP_MATMUL_RAGGED, /* composed: lowered by the runtime to one MATMUL per group */
+    ML_OP_SOFTMAX,
+    ML_OP_SDPA,
+    ML_OP_BINARY,
+    ML_OP_COPY, /* any strides to any strides, with a cast */
+    ML_OP_FILL,
+    ML_OP_KIND_COUNT
+} ml_op_kind;
+
+const char *ml_op_name(ml_op_kind kind); /* "matmul", "matmul_ragged", "softmax", ... */
+
+/* Views as the device needs them: ops/ has applied transposes and broadcasting, so that
+ *   in[A] [B..., M, K], in[B] [B..., K, N], in[C], in[BIAS], out [B..., M, N], all with out's rank. */
+enum { ML_IN_A = 0, ML_IN_B, ML_IN_C, ML_IN_BIAS };
+typedef struct ml_matmul_params {
+    int64_t m, n, k, batch; /* batch: product of the leading dims of out */
+    float alpha, beta;
+    ml_activation activation;
+    bool has_c; /* false when beta == 0 */
+    bool has_bias;
+    bool transpose_a, transpose_b; /* the caller's flags; already applied to the views, kept for metrics and keys */
+    ml_matmul_backend backend;     /* the argument; AUTO: prefs decide */
+    ml_variant_force variant;
+} ml_matmul_params;
+
+typedef struct ml_ragged_params {
+    int64_t groups;
+    const int64_t *row_counts; /* borrowed for the call */
+} ml_ragged_params;
+
+typedef enum ml_softmax_variant { ML_SOFTMAX_AUTO = 0, ML_SOFTMAX_VEC, ML_SOFTMAX_BLOCK } ml_softmax_variant;
+typedef enum ml_sdpa_variant { ML_SDPA_AUTO = 0, ML_SDPA_COMPOSED, ML_SDPA_VECTOR, ML_SDPA_TILED } ml_sdpa_variant;
+typedef enum ml_mask_kind { ML_MASK_NONE = 0, ML_MASK_BOOL, ML_MASK_ADDITIVE } ml_mask_kind;
+
+/* in[0] x, in[1] mask broadcast to x (when mask != NONE); softmax along the last dim (ops/ moved the axis there). */
+typedef struct ml_softmax_params {
+    int64_t rows, seq_q, seq_k;
+    float scale;
+    bool causal;
+    bool log; /* log_softmax */
+    int64_t query_offset; /* resolved: never "None" here */
+    ml_mask_kind mask;
+    ml_softmax_variant variant;
+} ml_softmax_params;
+
+/* in[0..2] q k v as [B, H, L, D] (k and v with Hkv heads), in[3] mask broadcast to [B, Hq, L, S], in[4] sinks [Hq]. */
+enum { ML_IN_Q = 0, ML_IN_K, ML_IN_V, ML_IN_MASK, ML_IN_SINKS };
+typedef struct ml_sdpa_params {
+    int64_t batch, heads_q, heads_kv, len_q, len_k, dim_qk, dim_v;
+    float scale;
+    float softcap; /* 0: none */
+    bool causal;
+    bool has_sinks;
+    int64_t query_offset; /* resolved */
+    int64_t window;       /* 0: none */
+    ml_mask_kind mask;
+    ml_sdpa_variant variant;
+} ml_sdpa_params;
+
+/* in[0], in[1] and out of one shape; an operand without a buffer is a number. */
+typedef struct ml_binary_params {
+    ml_binary_kind kind;
+    bool a_is_value, b_is_value;
+    double a_value, b_value;
+} ml_binary_params;
+
+typedef struct ml_fill_params {
+    double value;
+} ml_fill_params;
+
+#define ML_OP_MAX_IN 6
+#define ML_OP_MAX_OUT 2
+
+typedef struct ml_op {
+    ml_op_kind kind;
+    int n_in, n_out; /* slots used, absent optional ones included */
+    union {
+        ml_matmul_params matmul;
+        ml_ragged_params ragged;
+        ml_softmax_params softmax;
+        ml_sdpa_params sdpa;
+        ml_binary_params binary;
+        ml_fill_params fill;
+    };
+    ml_view in[ML_OP_MAX_IN];
+    ml_view out[ML_OP_MAX_OUT]; /* buf NULL: the runtime allocates it */
+} ml_op;
+
+/* ---- what a device can do ----------------------------------------------------------------------------------------- */
+
+typedef enum ml_device_kind { ML_DEVICE_CPU = 0, ML_DEVICE_METAL, ML_DEVICE_CUDA } ml_device_kind;
+
+typedef enum ml_smalln_bucket {
+    ML_BUCKET_1 = 0,
+    ML_BUCKET_2,
+    ML_BUCKET_4,
+    ML_BUCKET_8,
+    ML_BUCKET_16,
+    ML_BUCKET_OTHER /* N > 16 */
+} ml_smalln_bucket;
+typedef enum ml_gemm_tile { ML_TILE_64X32 = 0, ML_TILE_64X64, ML_TILE_GENERIC } ml_gemm_tile;
+typedef enum ml_matmul_variant_kind { ML_SMALL_N = 0, ML_GEMM_SIMD, ML_GEMM_GENERIC } ml_matmul_variant_kind;
+
+/* Facts about a kernel that selection looks at. The full set of a device is one constant array. */
+enum {
+    ML_SUP_BIAS = 1 << 0,
+    ML_SUP_ACTIVATION = 1 << 1,
+    ML_SUP_ALPHA_BETA = 1 << 2,
+    ML_SUP_ANY_STRIDES = 1 << 3, /* else: each operand has one unit stride and a positive leading dimension */
+    ML_SUP_MIXED_DTYPES = 1 << 4, /* operands of different float dtypes */
+    ML_SUP_CAUSAL = 1 << 5,
+    ML_SUP_MASK = 1 << 6,
+    ML_SUP_WINDOW = 1 << 7,
+    ML_SUP_SINKS = 1 << 8,
+    ML_SUP_SOFTCAP = 1 << 9,
+    ML_SUP_ALL = (1 << 10) - 1
+};
+
+typedef struct ml_kernel_desc {
+    const char *name; /* "gemm_avx512_f32_14x32"; the plan's impl is "<device>/<name>" unless the vendor names itself */
+    ml_op_kind op;
+    int family;      /* ml_matmul_backend, ml_softmax_variant or ml_sdpa_variant, by op; 0 elsewhere */
+    uint32_t dtypes; /* ML_DTYPE_BITs of the operands it accepts */
+    uint32_t supports; /* ML_SUP_... */
+    uint32_t isa;    /* needed features (cpu); 0: always */
+    uint32_t sm_min; /* needed device family (gpu) */
+    int rank;        /* among rows that can do a case the highest rank wins */
+    bool experimental; /* only with exp_kernels */
+    int mr, nr;      /* micro-tile of a matmul kernel */
+    int64_t max_n;   /* largest N it accepts in one pass; 0: any */
+    const void *impl; /* the device's own function table */
+} ml_kernel_desc;
+
+/* A measured winner for a class of shapes. */
+typedef struct ml_tuning_row {
+    ml_op_kind op;
+    uint32_t dtypes;
+    int64_t m_min, m_max, n_min, n_max, k_min, k_max; /* inclusive; after orientation */
+    int family;        /* the winning ml_matmul_backend, ... */
+    const char *kernel; /* NULL: the family's best */
+    float gain;        /* measured time of the default / time of the winner; wins from 1.05 */
+} ml_tuning_row;
+
+typedef struct ml_caps {
+    ml_device_kind device;
+    char family[32];       /* "avx512", "apple7", "sm_90" */
+    uint32_t isa;          /* cpu features after METALLIC_ISA */
+    uint32_t sm;           /* gpu family number */
+    bool simdgroup_mm;     /* cpu: a vector GEMM tier is present */
+    bool simdgroup_reduce; /* simd_sum and friends */
+    bool bfloat;
+    bool has_mlx, has_gemv; /* own kernels present for the device */
+    bool has_mps;           /* vendor library present */
+    uint32_t mps_dtypes;
+    int max_threads_per_threadgroup;
+    int64_t threadgroup_memory;
+    int threads;                            /* cpu; scratch sizes only, never which kernel or how work is split */
+    int64_t l1_bytes, l2_bytes, l3_bytes;   /* cpu */
+    float read_gbs, flops_f32, dispatch_us; /* for the cost model: nominal figures, GB/s, GFLOP/s, us */
+    const ml_kernel_desc *kernels;
+    int n_kernels;
+    const ml_tuning_row *tuning;
+    int n_tuning;
+} ml_caps;
+
+/* ---- what the user prefers ------------------------------------------------------------------------------------------ */
+
+typedef enum ml_precision { ML_PRECISION_FAST = 0, ML_PRECISION_HIGH } ml_precision;
+typedef enum ml_submit { ML_SUBMIT_BATCHED = 0, ML_SUBMIT_PER_ITEM } ml_submit;
+
+/* The preferences selection looks at, resolved (argument and thread overrides applied). The rest (paths, log level,
+ * threads) stay in runtime/prefs.h. */
+typedef struct ml_prefs {
+    ml_matmul_backend matmul_backend;
+    ml_variant_force matmul_variant_force;
+    bool matmul_force_smalln;
+    int64_t smalln_max_n; /* 8; over 16 counts as 16 */
+    int64_t simd_m_min;   /* 64 */
+    int64_t simd_n_min;   /* 16 */
+    ml_softmax_variant softmax_variant;
+    int64_t softmax_vec_max_k; /* 1024 */
+    ml_sdpa_variant sdpa_variant;
+    uint32_t dispatch_ops; /* bit per ml_op_kind that goes through the dispatcher; default all */
+    ml_precision precision;
+    ml_submit submit;
+    bool exp_kernels;
+    bool strict;
+} ml_prefs;
+#define ML_PREFS_DEFAULTS                                                                                    \
+    {.smalln_max_n = 8, .simd_m_min = 64, .simd_n_min = 16, .softmax_vec_max_k = 1024, .dispatch_ops = ~0u}
+
+/* ---- what was decided ---------------------------------------------------------------------------------------------- */
+
+/* Reasons, in the order they came up; the runtime turns them into words (dispatch/why.c lists them). */
+typedef enum ml_why {
+    ML_WHY_NONE = 0,
+    ML_WHY_TRANSPOSED,           /* planned as C^T = B^T A^T */
+    ML_WHY_SMALL_N,              /* N <= smalln_max_n */
+    ML_WHY_SIMD,                 /* simdgroup units and M, N reach the thresholds */
+    ML_WHY_GENERIC,              /* none of the above */
+    ML_WHY_FORCED_BACKEND_ARG,
+    ML_WHY_FORCED_BACKEND_PREF,
+    ML_WHY_FORCED_SMALLN,
+    ML_WHY_FORCED_GEMM,
+    ML_WHY_SMALLN_IGNORED,       /* forced, but N > 16 */
+    ML_WHY_BACKEND_DEFAULT,      /* gemv for small N, mlx for GEMM */
+    ML_WHY_BACKEND_ABSENT,       /* the wanted backend is not on this device */
+    ML_WHY_TUNED,                /* measured table */
+    ML_WHY_UNSUPPORTED_DTYPE,    /* the wanted kernel cannot: fell back */
+    ML_WHY_UNSUPPORTED_BIAS,
+    ML_WHY_UNSUPPORTED_ACTIVATION,
+    ML_WHY_UNSUPPORTED_STRIDES,
+    ML_WHY_UNSUPPORTED_MIXED,
+    ML_WHY_UNSUPPORTED_SIZE,
+    ML_WHY_UNSUPPORTED_MASK,
+    ML_WHY_UNSUPPORTED_OTHER,
+    ML_WHY_FELL_BACK_MLX,
+    ML_WHY_FELL_BACK_GENERIC,
+    ML_WHY_NOT_DISPATCHED,       /* METALLIC_DISPATCH leaves this operation out */
+    ML_WHY_VEC,                  /* seq_k <= vec_max_k */
+    ML_WHY_BLOCK,
+    ML_WHY_VECTOR,               /* q_len <= 8 */
+    ML_WHY_TILED,
+    ML_WHY_COMPOSED,
+    ML_WHY_FORCED_VARIANT_ARG,
+    ML_WHY_FORCED_VARIANT_PREF,
+    ML_WHY_TRIVIAL,              /* nothing to compute: empty, K = 0 or alpha = 0 */
+    ML_WHY_COUNT
+} ml_why;
+
+#define ML_PLAN_MAX_WHY 10
+
+typedef struct ml_blocking {
+    int64_t mc, nc, kc; /* cpu GEMM cache blocks, multiples of mr, nr */
+} ml_blocking;
+
+typedef struct ml_geometry {
+    int32_t grid[3], threadgroup[3];
+    int32_t threadgroup_memory;
+} ml_geometry;
+
+typedef struct ml_plan {
+    ml_op_kind op;
+    int family; /* the backend or variant that runs: ml_matmul_backend, ml_softmax_variant, ml_sdpa_variant */
+    ml_matmul_variant_kind variant; /* matmul: the shape class */
+    ml_smalln_bucket bucket;
+    ml_gemm_tile tile;
+    bool transposed; /* matmul: the device computes C^T = B^T A^T (m and n swapped, roles of a and b too) */
+    bool composed;   /* lowered by the runtime into planned operations */
+    const ml_kernel_desc *kernel; /* NULL when composed */
+    ml_blocking block;
+    ml_geometry geometry;
+    int64_t scratch_bytes; /* needed while it runs */
+    int64_t bytes_read, bytes_written, flops;
+    double predicted_us;
+    uint8_t why[ML_PLAN_MAX_WHY]; /* ml_why */
+    int n_why;
+} ml_plan;
+
+#endif

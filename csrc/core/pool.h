@@ -1,0 +1,25 @@
+/* The process's one pool of CPU threads.
+ *
+ * Workers are started when first needed, pinned one per allowed CPU, spin briefly after work and then sleep. A call is
+ * served by the caller plus workers; when the pool is busy with another thread's call, or the call is made from inside a
+ * task, the caller does all of it alone. The pool starts anew in a forked child.
+ */
+#ifndef ML_CORE_POOL_H
+#define ML_CORE_POOL_H
+
+#include <stdint.h>
+
+/* task in [0, tasks); worker in [0, ml_get_num_threads() at the time of the call). Which worker runs a task is not
+ * determined, so results must not depend on it: worker only selects scratch memory. */
+typedef void (*ml_task_fn)(void *arg, int64_t task, int worker);
+
+/* Runs fn for every task once and returns when all are done. tasks <= 1 never leaves the caller. */
+void ml_parallel(int64_t tasks, ml_task_fn fn, void *arg);
+
+/* Work that is worth waking another thread for: a task should cost at least this many nanoseconds. */
+#define ML_TASK_MIN_NS 5000
+
+/* CPUs this process may use: affinity, cgroup quota (rounded up), at least 1. */
+int ml_cpu_count(void);
+
+#endif

@@ -1,0 +1,48 @@
+/* What every device must offer: memory, and running a planned operation. */
+#ifndef ML_DEVICE_H
+#define ML_DEVICE_H
+
+#include "core/cache.h"
+#include "core/op.h"
+
+typedef struct ml_device ml_device;
+typedef struct ml_command ml_command; /* an open command buffer of one (context, thread); see runtime/command.h */
+
+/* What the runtime hands over with a planned operation. */
+typedef struct ml_encode_args {
+    const ml_op *op;
+    const ml_plan *plan;
+    void *scratch;            /* plan->scratch_bytes of host memory (cpu), 64-byte aligned; undefined contents */
+    ml_buffer *scratch_buffer; /* gpu */
+    ml_resource_cache *cache; /* prepared things of the device */
+    const char *label;        /* scope path, never NULL */
+    bool cache_hit;           /* out: a prepared resource was found (gpu) */
+} ml_encode_args;
+
+typedef struct ml_device_vtbl {
+    /* Caps under an ISA mask and thread count; kernels and tuning point to constant rows. */
+    void (*caps)(ml_device *dev, uint32_t isa_mask, ml_caps *out);
+    /* size > 0, page-aligned. */
+    ml_status (*alloc)(ml_device *dev, size_t size, ml_buffer **out);
+    /* The text of plan->kernel for people: "cpu/gemm_avx512_f32_14x32", "OpenBLAS 0.3.34". */
+    void (*impl_name)(ml_device *dev, const ml_plan *plan, char *buf, size_t size);
+    /* Runs (cpu) or encodes into command's buffer (gpu). */
+    ml_status (*encode)(ml_device *dev, ml_command *command, ml_encode_args *args);
+    /* Command-buffer life; NULL on cpu, where encode has already done the work. */
+    ml_status (*begin)(ml_device *dev, void **command_buffer);
+    ml_status (*commit)(ml_device *dev, void *command_buffer);
+    ml_status (*wait)(ml_device *dev, void *command_buffer, double *gpu_us);
+    /* One JSON object: name, kind, available, reason, isa or features, limits. */
+    ml_status (*info_json)(ml_device *dev, char **json);
+} ml_device_vtbl;
+
+struct ml_device {
+    const ml_device_vtbl *vtbl;
+    ml_device_kind kind;
+    const char *name; /* "cpu", "metal", "cuda" */
+};
+
+/* The process-wide CPU device. */
+ml_device *ml_cpu_device(void);
+
+#endif

@@ -1,0 +1,15 @@
+/* Shared by the operations: argument checks with messages that name the argument, and output inference. One file per
+ * operation implements the public functions of metallic.h: check, infer, build an ml_op, ml_execute(). */
+#ifndef ML_OPS_H
+#define ML_OPS_H
+
+#include "runtime/runtime.h"
+
+/* The output slot of op: the caller's tensor (checked: shape, dtype, writable, aliasing against op->in[0..n_in) by the
+ * rule of SEMANTICS "out and aliasing") or one to be allocated. in_place_inputs: bit i set when out may be exactly in[i]. */
+ml_status ml_op_set_out(ml_op *op, const char *name, const ml_shape *shape, ml_dtype dtype, ml_tensor *out,
+                        uint32_t in_place_inputs);
+/* ml_execute, then *out = the new tensor when it was NULL. */
+ml_status ml_op_run(ml_context *ctx, ml_op *op, ml_resource_cache *cache, ml_tensor **out);
+
+#endif
