@@ -1,0 +1,112 @@
+"""Threads, fork and batches: many Python threads at once, children of fork, preferences per thread."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+from parity import F32, assert_close, reference_matmul
+
+import metallic as ml
+
+
+def _problem(seed=0, m=200, n=180, k=160):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((m, k)).astype(F32), rng.standard_normal((k, n)).astype(F32)
+
+
+@pytest.mark.parametrize("backend", ["mlx", "gemv", "mps"])
+def test_many_threads_call_at_once(backend):
+    failures = []
+
+    def work(seed):
+        try:
+            a, b = _problem(seed)
+            expected = np.asarray(ml.matmul(a, b, backend=backend)).tobytes()
+            for _ in range(20):
+                assert np.asarray(ml.matmul(a, b, backend=backend)).tobytes() == expected
+            assert_close(np.frombuffer(expected, F32).reshape(200, 180), *reference_matmul(a, b))
+        except BaseException as e:
+            failures.append(e)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not failures
+
+
+def test_preferences_hold_for_their_thread_only():
+    a, b = _problem()
+    seen = {}
+    inside, done = threading.Event(), threading.Event()
+
+    def forced():
+        with ml.prefs(matmul_backend="gemv"):
+            inside.set()
+            done.wait(10)
+            seen["forced"] = ml.explain(ml.matmul, a, b).backend
+
+    t = threading.Thread(target=forced)
+    t.start()
+    inside.wait(10)
+    seen["other"] = ml.explain(ml.matmul, a, b).backend
+    done.set()
+    t.join()
+    assert seen == {"forced": "gemv", "other": "mlx"}
+
+
+def test_a_batch_belongs_to_its_thread():
+    a, b = _problem()
+    ctx = ml.Context("cpu")
+    with ctx.batch():
+        first = ctx.matmul(a, b)
+        second = ctx.matmul(first, np.ascontiguousarray(b.T))
+    ctx.synchronize()
+    assert_close(np.asarray(first), *reference_matmul(a, b))
+    result, error = reference_matmul(np.asarray(first), b.T)
+    assert_close(np.asarray(second), result, error)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+@pytest.mark.parametrize("backend", ["mlx", "gemv", "mps"])
+def test_the_pool_survives_fork(backend):
+    # a process of its own: pytest's own threads and warnings stay out of it
+    program = f"""
+    import os, sys, threading, numpy as np, metallic as ml
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((300, 300)).astype(np.float32) for _ in range(2))
+    run = lambda: np.asarray(ml.matmul(a, b, backend="{backend}")).tobytes()
+    expected = run()
+    stop = threading.Event()
+    busy = threading.Thread(target=lambda: [run() for _ in iter(stop.is_set, True)])
+    busy.start()
+    codes = []
+    for _ in range(10):
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if run() == expected and run() == expected else 7)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    stop.set(); busy.join()
+    assert run() == expected
+    sys.exit(max(codes))
+    """
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)], timeout=120, check=False)
+    assert done.returncode == 0
+
+
+def test_number_of_threads():
+    try:
+        ml.set_num_threads(1)
+        a, b = _problem()
+        one = np.asarray(ml.matmul(a, b, backend="mlx")).tobytes()
+        ml.set_num_threads(5)
+        assert np.asarray(ml.matmul(a, b, backend="mlx")).tobytes() == one
+    finally:
+        ml.set_num_threads(0)
