@@ -1,0 +1,47 @@
+/* How a vector or small-N matmul is cut into pieces: a pure function of shapes, strides and dtypes, so that the planner
+ * knows the scratch memory and the device derives the same cut when it runs the plan. The cut never depends on the
+ * number of threads: results are bit-identical for any number of them. */
+#ifndef ML_GEMV_LAYOUT_H
+#define ML_GEMV_LAYOUT_H
+
+#include "core/op.h"
+
+enum {
+    ML_GEMV_COLS = 16,           /* columns of B taken at once */
+    ML_GEMV_X_PAD = 32,          /* packed columns are padded with zeros to a multiple of this many elements */
+    ML_GEMV_STACK_X = 2048,      /* packed B of at most this many floats lives on the stack of each task */
+    ML_GEMV_PANEL_FLOATS = 4096, /* sums a task holds on its stack before the epilogue */
+    ML_GEMV_PACK_FLOATS = 4096   /* block of a strided A that a task holds on its stack as f32 */
+};
+
+/* How A is read: rows contiguous along K, columns contiguous along M, or neither (packed in blocks on the way). */
+typedef enum ml_gemv_order { ML_GEMV_DOT = 0, ML_GEMV_AXPY, ML_GEMV_PACK } ml_gemv_order;
+
+/* batch = groups * share: the `share` problems of a group multiply the same A, so their columns are put side by side. The
+ * share * n columns of a group are taken in blocks of 16; one (group, block) is an item. An item is cut into row_tasks x
+ * k_chunks tasks, or several small items make one task. */
+typedef struct ml_gemv_layout {
+    int64_t m, n, k;
+    int64_t groups, share;
+    int64_t cols, blocks; /* columns of a group; column blocks of a group */
+    int64_t items;        /* groups * blocks */
+    ml_gemv_order order;
+    bool skip_product;     /* k == 0 or alpha == 0: neither A nor B is read */
+    bool x_direct;         /* columns of B are f32 and contiguous: used where they are */
+    bool x_stack;          /* packed by each task on its stack; neither: packed into scratch, items_per_pass at a time */
+    int64_t ldx;           /* floats from one packed column to the next */
+    int64_t items_per_task; /* > 1 only when row_tasks == k_chunks == 1 */
+    int64_t row_tasks, rows_per_task;
+    int64_t k_chunks, k_per_chunk;
+    int64_t items_per_pass;
+    int64_t x_floats;       /* scratch of a pass for packed columns */
+    int64_t partial_floats; /* scratch of a pass for partial sums, [item][k_chunk][m * block columns] */
+} ml_gemv_layout;
+
+/* The layout of a matmul (op->kind ML_OP_MATMUL); transposed: plan->transposed. */
+void ml_gemv_layout_of(const ml_op *op, bool transposed, ml_gemv_layout *out);
+
+/* Bytes of scratch the "gemv" backend of the cpu device needs: plan->scratch_bytes. */
+int64_t ml_gemv_scratch_bytes(const ml_op *op, bool transposed);
+
+#endif
