@@ -40,8 +40,6 @@ typedef struct ml_ragged_params {
     const int64_t *row_counts; /* borrowed for the call */
 } ml_ragged_params;
 
-typedef enum ml_softmax_variant { ML_SOFTMAX_AUTO = 0, ML_SOFTMAX_VEC, ML_SOFTMAX_BLOCK } ml_softmax_variant;
-typedef enum ml_sdpa_variant { ML_SDPA_AUTO = 0, ML_SDPA_COMPOSED, ML_SDPA_VECTOR, ML_SDPA_TILED } ml_sdpa_variant;
 typedef enum ml_mask_kind { ML_MASK_NONE = 0, ML_MASK_BOOL, ML_MASK_ADDITIVE } ml_mask_kind;
 
 /* in[0] x, in[1] mask broadcast to x (when mask != NONE); softmax along the last dim (ops/ moved the axis there). */

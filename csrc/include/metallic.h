@@ -238,6 +238,48 @@ ML_API ml_status ml_binary(ml_context *ctx, const ml_binary_args *args, ml_tenso
 ML_API ml_status ml_add_elem(ml_context *ctx, const ml_tensor *a, const ml_tensor *b, ml_tensor **out);
 ML_API ml_status ml_mul_scalar(ml_context *ctx, const ml_tensor *a, double value, ml_tensor **out);
 
+typedef enum ml_softmax_variant { ML_SOFTMAX_AUTO = 0, ML_SOFTMAX_VEC, ML_SOFTMAX_BLOCK } ml_softmax_variant;
+typedef enum ml_sdpa_variant { ML_SDPA_AUTO = 0, ML_SDPA_COMPOSED, ML_SDPA_VECTOR, ML_SDPA_TILED } ml_sdpa_variant;
+#define ML_QUERY_OFFSET_END INT64_MIN /* the last query sees the last key: offset = keys - queries */
+
+/* Softmax of scale * x + mask over axis; log: its logarithm. causal (axis must be the last): row i of [..., Q, S] sees
+ * columns <= i + query_offset. mask: bool (true = visible) or of a float dtype (added), broadcast to x. Rows with nothing
+ * to see are zeros. Errors: ML_ERR_SHAPE, ML_ERR_DTYPE. *out may be exactly x. */
+typedef struct ml_softmax_args {
+    const ml_tensor *x;
+    const ml_tensor *mask; /* optional */
+    int axis;
+    float scale;
+    bool causal;
+    bool log;
+    int64_t query_offset;
+    ml_softmax_variant variant; /* AUTO: preferences decide */
+    ml_resource_cache *cache;
+} ml_softmax_args;
+#define ML_SOFTMAX_DEFAULTS {.axis = -1, .scale = 1.0f, .query_offset = ML_QUERY_OFFSET_END}
+ML_API ml_status ml_softmax(ml_context *ctx, const ml_softmax_args *args, ml_tensor **out);
+
+/* Attention: query [B, Hq, L, D], key [B, Hkv, S, D], value [B, Hkv, S, Dv] -> [B, Hq, L, Dv]; all may lack B; Hq is a
+ * multiple of Hkv. Key j is visible to query i at p = i + query_offset when j <= p (causal or window), j > p - window
+ * (window > 0), its boolean mask is true and its additive mask is not -inf. softcap > 0: scores become
+ * softcap * tanh(scores / softcap) before the mask. sinks [Hq]: extra logits in the denominator.
+ * Without has_scale the scale is 1/sqrt(D). Errors: ML_ERR_SHAPE, ML_ERR_DTYPE, ML_ERR_UNSUPPORTED (strict). */
+typedef struct ml_sdpa_args {
+    const ml_tensor *query, *key, *value;
+    const ml_tensor *mask;  /* optional, broadcast to [B, Hq, L, S] */
+    const ml_tensor *sinks; /* optional */
+    float scale;
+    bool has_scale;
+    float softcap;
+    bool causal;
+    int64_t query_offset;
+    int64_t window; /* 0: none */
+    ml_sdpa_variant variant;
+    ml_resource_cache *cache;
+} ml_sdpa_args;
+#define ML_SDPA_DEFAULTS {.query_offset = ML_QUERY_OFFSET_END}
+ML_API ml_status ml_scaled_dot_product_attention(ml_context *ctx, const ml_sdpa_args *args, ml_tensor **out);
+
 /* dst[...] = value. Errors: ML_ERR_VALUE (read-only), ML_ERR_DTYPE (an integer dtype cannot hold the value). */
 ML_API ml_status ml_fill(ml_context *ctx, ml_tensor *dst, double value);
 /* dst[...] = src, broadcast and cast (round to nearest even; float to int truncates and is checked: ML_ERR_DTYPE). Exact
