@@ -66,14 +66,45 @@ typedef struct ml_gemm_impl {
     int mr, nr;
 } ml_gemm_impl;
 
-/* ---- vector and small-N -------------------------------------------------------------------------------------------- */
+/* ---- vector and small-N --------------------------------------------------------------------------------------------
+ * One table per ISA tier (gemv_<isa>.c, rows in gemv_kernels.inc); gemv.c cuts the work after dispatch/gemv_layout.h. */
 
-/* y[i*ys + j] (f32) += / = sum over p < k of w(i, p) * x[j*k + p] for `rows` rows and n <= 16 columns; x is f32, packed
- * column by column; w is f32, f16 or bf16 with unit stride along k ("dot") ... or along rows ("axpy"); gemv.c explains
- * which is used when. */
+/* Sums of products of a block of the weights W (f32, f16 or bf16) with n <= 16 columns X (f32):
+ *   s(i, j) = sum over p < k of W(i, p) * X(p, j), i < rows, j < n; column j of X begins at x + j * ldx.
+ * "dot":  W(i, p) = w[i * ldw + p], result y[i * n + j].
+ * "axpy": W(i, p) = w[p * ldw + i], result y[j * ldy + i].
+ * y = s, or y += s with accumulate. Nothing beyond the block is read from w. "dot" reads each bf16 row in pairs and takes
+ * X in the order that pack_x gives it with `pairs`, padded with zeros to a multiple of 32. */
+typedef struct ml_gemv_block {
+    const void *w;
+    int64_t ldw;
+    const float *x;
+    int64_t ldx;
+    float *y;
+    int64_t ldy;
+    int64_t rows, k;
+    int n;
+    bool accumulate;
+} ml_gemv_block;
+typedef void (*ml_gemv_block_fn)(const ml_gemv_block *block);
+
+/* out(o, i) = act(alpha * y[o * ldy + i] + beta * c_in(o, i) + bias(o, i)), o < outer, i < inner. In the matrices rs is the
+ * stride along `outer` and cs along `inner`; c_in.data or bias.data NULL: none. */
+typedef struct ml_gemv_store {
+    const float *y;
+    int64_t ldy, outer, inner;
+    ml_mat c_in, bias, out;
+    float alpha, beta;
+    ml_activation activation;
+} ml_gemv_store;
+
 typedef struct ml_gemv_impl {
-    const char *isa;
-    const void *table; /* private to gemv.c */
+    ml_gemv_block_fn dot[3], axpy[3]; /* [ML_F32..ML_BF16] of W */
+    /* dst[p] = src[p * cs] as f32 for p < k, zeros up to padded_k (a multiple of 32). */
+    void (*pack_x)(float *dst, const ml_mat *src, int64_t k, int64_t padded_k, bool pairs);
+    /* dst[i * ld + p] = src(i, p) as f32, i < rows, p < k: blocks of a W that neither kernel can read in place. */
+    void (*pack_w)(float *dst, int64_t ld, const ml_mat *src, int64_t rows, int64_t k);
+    void (*store)(const ml_gemv_store *store);
 } ml_gemv_impl;
 
 #endif
