@@ -2,6 +2,7 @@
 #ifndef ML_CORE_DTYPE_H
 #define ML_CORE_DTYPE_H
 
+#include "core/half.h" /* ml_half_to_float and its siblings, inline */
 #include "core/status.h"
 
 #define ML_DTYPE_BIT(dt) (1u << (dt))
@@ -19,15 +20,12 @@ static inline bool ml_dtype_is_float(ml_dtype dt) {
  * i32. */
 ml_dtype ml_dtype_promote(ml_dtype a, ml_dtype b);
 
-/* IEEE half and bfloat16, round to nearest even, every bit pattern; NaNs stay NaNs (quiet, sign and top payload kept). */
-float ml_half_to_float(uint16_t h);
-uint16_t ml_float_to_half(float f);
-uint16_t ml_double_to_half(double f); /* one rounding */
-float ml_bfloat_to_float(uint16_t h);
-uint16_t ml_float_to_bfloat(float f);
-uint16_t ml_double_to_bfloat(double f);
+/* As ml_float_to_half and ml_float_to_bfloat, from a double with one rounding. */
+uint16_t ml_double_to_half(double d);
+uint16_t ml_double_to_bfloat(double d);
 
-/* One element. load widens to double exactly; store rounds once (float -> int truncates; the caller checks ranges). */
+/* One element. load widens to double exactly; store rounds once (float -> int truncates; the caller checks ranges, what is
+ * out of range saturates and NaN gives 0). p need not be aligned. */
 double ml_load_element(ml_dtype dt, const void *p);
 void ml_store_element(ml_dtype dt, void *p, double value);
 
