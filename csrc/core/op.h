@@ -137,7 +137,7 @@ typedef struct ml_kernel_desc {
     int rank;        /* among rows that can do a case the highest rank wins */
     bool experimental; /* only with exp_kernels */
     int mr, nr;      /* micro-tile of a matmul kernel */
-    int64_t max_n;   /* largest N it accepts in one pass; 0: any */
+    int64_t max_n;   /* largest N it accepts in one pass (softmax: seq_k, SDPA: head size); 0: any */
     const void *impl; /* the device's own function table */
 } ml_kernel_desc;
 
@@ -257,6 +257,7 @@ typedef struct ml_plan {
     ml_gemm_tile tile;
     bool transposed; /* matmul: the device computes C^T = B^T A^T (m and n swapped, roles of a and b too) */
     bool composed;   /* lowered by the runtime into planned operations */
+    bool simd_reduction; /* softmax: reduces with simdgroup primitives, else through threadgroup memory */
     const ml_kernel_desc *kernel; /* NULL when composed */
     ml_blocking block;
     ml_geometry geometry;
