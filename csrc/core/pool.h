@@ -7,6 +7,7 @@
 #ifndef ML_CORE_POOL_H
 #define ML_CORE_POOL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* task in [0, tasks); worker in [0, ml_get_num_threads() at the time of the call). Which worker runs a task is not
@@ -16,10 +17,18 @@ typedef void (*ml_task_fn)(void *arg, int64_t task, int worker);
 /* Runs fn for every task once and returns when all are done. tasks <= 1 never leaves the caller. */
 void ml_parallel(int64_t tasks, ml_task_fn fn, void *arg);
 
+/* The same with worker in [0, max_workers): for callers whose per-worker scratch was sized before the call, so that
+ * another thread's ml_set_num_threads() in between cannot make worker exceed it. */
+void ml_parallel_limit(int64_t tasks, int max_workers, ml_task_fn fn, void *arg);
+
 /* Work that is worth waking another thread for: a task should cost at least this many nanoseconds. */
 #define ML_TASK_MIN_NS 5000
 
 /* CPUs this process may use: affinity, cgroup quota (rounded up), at least 1. */
 int ml_cpu_count(void);
+
+/* CPU quota of the cgroups (v1 and v2, ancestors included) that this process is in, in CPUs; 0 when there is none. The
+ * arguments are the paths of /proc/self/mountinfo and /proc/self/cgroup. */
+double ml_cgroup_cpu_quota(const char *mountinfo_path, const char *cgroup_path);
 
 #endif

@@ -20,8 +20,8 @@
  *             elementwise_kernels.inc  ml_elementwise_impl
  *             vendor_kernels.inc       ignored: the library is loaded at run time (write `none`)
  *
- * A list is included twice, first to declare the tables and then to make the rows, so it holds nothing but rows, comments
- * and #if for the architecture: rows for x86 tiers stand inside #if defined(__x86_64__), those for NEON inside
+ * A list is included twice, first to declare the tables and then to make the rows, so it holds nothing but rows,
+ * comments and #if for the architecture: rows for x86 tiers stand inside #if defined(__x86_64__), those for NEON inside
  * #if defined(__aarch64__).
  */
 #include "device/cpu/elementwise.h"

@@ -1,0 +1,373 @@
+/* The thread pool: every task runs exactly once whatever the number of threads, callers and forks. Prints the cost of a
+ * call for information; nothing here depends on time except a limit against hanging. */
+#include "core/pool.h"
+#include "metallic.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The sanitizers' own run-time libraries do not survive every fork: ThreadSanitizer refuses threads in the child of a
+ * process with threads, AddressSanitizer's allocator may be locked when another thread forks. */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define BUILT_WITH_TSAN 1
+#endif
+#if __has_feature(address_sanitizer)
+#define BUILT_WITH_ASAN 1
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__)
+#define BUILT_WITH_TSAN 1
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define BUILT_WITH_ASAN 1
+#endif
+
+static int failures;
+
+static void fail(const char *what, int64_t got, int64_t want) {
+    fprintf(stderr, "FAILED: %s: got %lld, want %lld\n", what, (long long)got, (long long)want);
+    failures++;
+}
+
+static void expect(const char *what, int64_t got, int64_t want) {
+    if (got != want)
+        fail(what, got, want);
+}
+
+static double now_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return 1e6 * (double)t.tv_sec + 1e-3 * (double)t.tv_nsec;
+}
+
+/* ---- every task once, worker in range, one task at a time per worker
+ * ------------------------------------------------- */
+
+enum { MAX_TASKS = 5000, MAX_WORKERS = 64 };
+
+typedef struct count_job {
+    int runs[MAX_TASKS]; /* plain: a task has one owner */
+    atomic_int in_use[MAX_WORKERS];
+    atomic_int bad_worker, shared_worker;
+    int limit, work;
+} count_job;
+
+static void count_task(void *arg, int64_t task, int worker) {
+    count_job *job = arg;
+    if (worker < 0 || worker >= job->limit) {
+        atomic_fetch_add(&job->bad_worker, 1);
+        return;
+    }
+    if (atomic_exchange(&job->in_use[worker], 1))
+        atomic_fetch_add(&job->shared_worker, 1);
+    volatile int sink = 0;
+    for (int i = 0; i < job->work; i++)
+        sink = sink + i;
+    job->runs[task]++;
+    atomic_store(&job->in_use[worker], 0);
+}
+
+static void check_counts(int64_t tasks, int limit, int work) {
+    count_job *job = calloc(1, sizeof *job);
+    job->limit = limit;
+    job->work = work;
+    ml_parallel_limit(tasks, limit, count_task, job);
+    int64_t wrong = 0;
+    for (int64_t i = 0; i < MAX_TASKS; i++)
+        wrong += job->runs[i] != (i < tasks);
+    expect("tasks that did not run exactly once", wrong, 0);
+    expect("worker ids out of range", job->bad_worker, 0);
+    expect("two tasks at once on one worker id", job->shared_worker, 0);
+    free(job);
+}
+
+static void test_counts(int threads) {
+    static const int64_t sizes[] = {0, 1, 2, 3, 7, 64, 1000, MAX_TASKS};
+    ml_set_num_threads(threads);
+    expect("ml_get_num_threads", ml_get_num_threads(), threads);
+    for (int repeat = 0; repeat < 20; repeat++) {
+        for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+            check_counts(sizes[i], threads, repeat % 3 * 50);
+    }
+    check_counts(1000, 1, 10); /* fewer workers than threads: the others must keep out */
+    check_counts(1000, 2, 10);
+}
+
+/* ---- nesting
+ * ----------------------------------------------------------------------------------------------------------- */
+
+typedef struct nest_job {
+    atomic_int inner, outside;
+} nest_job;
+
+static void inner_task(void *arg, int64_t task, int worker) {
+    nest_job *job = arg;
+    atomic_fetch_add(&job->inner, 1);
+    if (worker != 0)
+        atomic_fetch_add(&job->outside, 1);
+    (void)task;
+}
+
+static void outer_task(void *arg, int64_t task, int worker) {
+    ml_parallel(10, inner_task, arg);
+    (void)task;
+    (void)worker;
+}
+
+static void test_nesting(void) {
+    nest_job job = {0};
+    ml_parallel(100, outer_task, &job);
+    expect("nested tasks", job.inner, 1000);
+    expect("nested tasks that left their caller", job.outside, 0);
+}
+
+/* ---- many callers, resizing meanwhile
+ * ---------------------------------------------------------------------------------- */
+
+static atomic_int stop_resizing;
+
+static void *caller_main(void *arg) {
+    for (int i = 0; i < 200; i++)
+        check_counts(1 + (i * 37) % 300, MAX_WORKERS, i % 5 * 40);
+    return arg;
+}
+
+static void *resizer_main(void *arg) {
+    static const int sizes[] = {1, 2, 7, 3, 5};
+    for (int i = 0; !atomic_load(&stop_resizing); i++) {
+        ml_set_num_threads(sizes[i % 5]);
+        usleep(500);
+    }
+    return arg;
+}
+
+static void test_callers(bool resize) {
+    pthread_t callers[4], resizer;
+    atomic_store(&stop_resizing, 0);
+    if (resize)
+        pthread_create(&resizer, NULL, resizer_main, NULL);
+    for (int i = 0; i < 4; i++)
+        pthread_create(&callers[i], NULL, caller_main, NULL);
+    for (int i = 0; i < 4; i++)
+        pthread_join(callers[i], NULL);
+    atomic_store(&stop_resizing, 1);
+    if (resize)
+        pthread_join(resizer, NULL);
+}
+
+/* ---- fork
+ * ---------------------------------------------------------------------------------------------------------------- */
+
+static void expect_child_ok(const char *what, pid_t pid) {
+    for (int waited = 0; waited < 2000; waited++) { /* 20 s: a child that hangs is a failure, not a hang */
+        int status = 0;
+        if (waitpid(pid, &status, WNOHANG) == pid) {
+            expect(what, status, 0);
+            return;
+        }
+        usleep(10000);
+    }
+    fail(what, -1, 0);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+}
+
+static void fork_once(void) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        failures = 0;
+        for (int i = 0; i < 10; i++)
+            check_counts(100, MAX_WORKERS, 20);
+        pid_t grandchild = fork();
+        if (grandchild == 0) {
+            check_counts(100, MAX_WORKERS, 20);
+            _exit(failures != 0);
+        }
+        expect_child_ok("grandchild", grandchild);
+        _exit(failures != 0);
+    }
+    expect_child_ok("child", pid);
+    check_counts(100, MAX_WORKERS, 20);
+}
+
+static atomic_int stop_working;
+
+static void *busy_main(void *arg) {
+    while (!atomic_load(&stop_working))
+        check_counts(200, MAX_WORKERS, 500);
+    return arg;
+}
+
+static void test_fork(void) {
+#if defined(BUILT_WITH_TSAN)
+    printf("skipped: fork (ThreadSanitizer cannot follow it)\n");
+    return;
+#endif
+    fork_once();
+#if defined(BUILT_WITH_ASAN)
+    printf("skipped: fork while busy (AddressSanitizer's allocator cannot follow it)\n");
+    return;
+#endif
+    pthread_t busy;
+    atomic_store(&stop_working, 0);
+    pthread_create(&busy, NULL, busy_main, NULL);
+    for (int i = 0; i < 10; i++) {
+        usleep(1000);
+        fork_once();
+    }
+    atomic_store(&stop_working, 1);
+    pthread_join(busy, NULL);
+}
+
+/* ---- cgroup quota
+ * ---------------------------------------------------------------------------------------------------------- */
+
+static void write_file(const char *dir, const char *name, const char *text) {
+    char path[600];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *f = fopen(path, "w");
+    if (f) {
+        fputs(text, f);
+        fclose(f);
+    }
+}
+
+/* A tree below a temporary directory in the place of /sys/fs/cgroup and /proc/self. */
+static void test_cgroup(void) {
+    char base[] = "/tmp/metallic pool XXXXXX"; /* the blank is written \040 in mountinfo */
+    if (!mkdtemp(base)) {
+        fail("mkdtemp", 0, 1);
+        return;
+    }
+    char escaped[64] = "", dir[256], leaf[256], mountinfo[300], group[300], text[600];
+    for (const char *p = base; *p; p++)
+        snprintf(escaped + strlen(escaped), sizeof escaped - strlen(escaped), *p == ' ' ? "\\040" : "%c", *p);
+    snprintf(dir, sizeof dir, "%s/outer", base);
+    snprintf(leaf, sizeof leaf, "%s/outer/leaf", base);
+    mkdir(dir, 0700);
+    mkdir(leaf, 0700);
+    snprintf(mountinfo, sizeof mountinfo, "%s/mountinfo", base);
+    snprintf(group, sizeof group, "%s/cgroup", base);
+
+    snprintf(text, sizeof text, "30 24 0:27 / %s rw,nosuid shared:4 - cgroup2 cgroup2 rw\n", escaped);
+    write_file(base, "mountinfo", text);
+    write_file(base, "cgroup", "0::/outer/leaf\n");
+    write_file(leaf, "cpu.max", "max 100000\n");
+    expect("v2 without a quota", (int64_t)(10 * ml_cgroup_cpu_quota(mountinfo, group)), 0);
+    write_file(leaf, "cpu.max", "400000 100000\n");
+    expect("v2 quota * 10", (int64_t)(10 * ml_cgroup_cpu_quota(mountinfo, group)), 40);
+    write_file(dir, "cpu.max", "150000 100000\n");
+    expect("v2 quota of the parent * 10", (int64_t)(10 * ml_cgroup_cpu_quota(mountinfo, group)), 15);
+
+    snprintf(text, sizeof text, "31 24 0:28 /docker/x %s/outer rw - cgroup cgroup rw,cpu,cpuacct\n", escaped);
+    write_file(base, "mountinfo", text);
+    write_file(base, "cgroup", "5:cpu,cpuacct:/docker/x/leaf\n4:memory:/other\n");
+    write_file(leaf, "cpu.cfs_quota_us", "-1\n");
+    write_file(leaf, "cpu.cfs_period_us", "100000\n");
+    expect("v1 without a quota", (int64_t)(10 * ml_cgroup_cpu_quota(mountinfo, group)), 0);
+    write_file(leaf, "cpu.cfs_quota_us", "250000\n");
+    expect("v1 quota * 10", (int64_t)(10 * ml_cgroup_cpu_quota(mountinfo, group)), 25);
+    expect("no such files", (int64_t)ml_cgroup_cpu_quota("/nonexistent", group), 0);
+
+    static const char *const names[] = {"outer/leaf/cpu.max",
+                                        "outer/leaf/cpu.cfs_quota_us",
+                                        "outer/leaf/cpu.cfs_period_us",
+                                        "outer/cpu.max",
+                                        "mountinfo",
+                                        "cgroup",
+                                        "outer/leaf",
+                                        "outer"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        snprintf(text, sizeof text, "%s/%s", base, names[i]);
+        remove(text);
+    }
+    rmdir(base);
+}
+
+/* ---- cost of a call, for information
+ * ---------------------------------------------------------------------------------------- */
+
+static void empty_task(void *arg, int64_t task, int worker) {
+    (void)arg;
+    (void)task;
+    (void)worker;
+}
+
+typedef struct latency_job {
+    _Atomic double other_started; /* when a task first ran on another thread */
+} latency_job;
+
+/* The caller's task waits (boundedly) for the other one, so that the second thread's start is seen. */
+static void latency_task(void *arg, int64_t task, int worker) {
+    latency_job *job = arg;
+    (void)task;
+    double start = now_us();
+    if (worker != 0)
+        atomic_store(&job->other_started, start);
+    while (worker == 0 && atomic_load(&job->other_started) == 0 && now_us() - start < 300)
+        ;
+}
+
+static int compare_double(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void print_latency(const char *what, int pause_us) {
+    enum { ROUNDS = 200 };
+    double wake[ROUNDS], call[ROUNDS];
+    int woken = 0;
+    for (int i = 0; i < ROUNDS; i++) {
+        latency_job job = {0};
+        if (pause_us)
+            usleep((unsigned)pause_us);
+        double start = now_us();
+        ml_parallel(2, latency_task, &job);
+        if (job.other_started > 0)
+            wake[woken++] = job.other_started - start;
+        if (pause_us)
+            usleep((unsigned)pause_us);
+        start = now_us();
+        ml_parallel(2, empty_task, NULL);
+        call[i] = now_us() - start;
+    }
+    qsort(wake, (size_t)woken, sizeof wake[0], compare_double);
+    qsort(call, ROUNDS, sizeof call[0], compare_double);
+    printf("%-16s second thread starts after %6.1f us (median of %d; 90 %%: %.1f), empty call %5.2f us\n", what,
+           woken ? wake[woken / 2] : -1.0, woken, woken ? wake[woken * 9 / 10] : -1.0, call[ROUNDS / 2]);
+}
+
+int main(void) {
+    alarm(300);
+    static const int sizes[] = {1, 2, 7, 3};
+    printf("CPUs: %d\n", ml_cpu_count());
+    test_cgroup();
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        test_counts(sizes[i]);
+        test_nesting();
+    }
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        ml_set_num_threads(sizes[i]);
+        test_callers(false);
+        test_fork();
+    }
+    test_callers(true);
+    ml_set_num_threads(0);
+    printf("default threads: %d\n", ml_get_num_threads());
+    if (ml_get_num_threads() > 1) {
+        print_latency("hot", 0);
+        print_latency("20 us apart", 20);
+        print_latency("2 ms apart", 2000);
+    }
+    printf(failures ? "%d failures\n" : "ok\n", failures);
+    return failures != 0;
+}
