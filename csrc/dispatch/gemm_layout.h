@@ -1,27 +1,27 @@
-/* The scratch memory of the packed GEMM: which scheme runs and where its buffers lie. Pure, so that the planner can state
- * plan->scratch_bytes and the device finds the same offsets again. docs/gemm.md explains the schemes. */
+/* The scratch memory of the packed GEMM: which scheme runs and where its buffers lie. Pure, so that the planner can
+ * state plan->scratch_bytes and the device finds the same offsets again. docs/gemm.md explains the schemes. */
 #ifndef ML_GEMM_LAYOUT_H
 #define ML_GEMM_LAYOUT_H
 
 #include "core/op.h"
 
 typedef enum ml_gemm_scheme {
-    ML_GEMM_PANEL, /* A is packed whole; each task packs one panel of B at a time and uses it at once */
+    ML_GEMM_PANEL,  /* A is packed whole; each task packs one panel of B at a time and uses it at once */
     ML_GEMM_BLOCKED /* five loops: per k block, shared slabs of A and B are packed, then tiles of C are computed */
 } ml_gemm_scheme;
 
-/* Everything but `threads` and the sizes that follow from it depends on shape, dtype and blocking only, and the blocking
- * along k never depends on threads: that is what makes results independent of the number of threads. */
+/* Everything but `threads` and the sizes that follow from it depends on shape, dtype and blocking only, and the
+ * blocking along k never depends on threads: that is what makes results independent of the number of threads. */
 typedef struct ml_gemm_layout {
     ml_gemm_scheme scheme;
-    int64_t kc, k_blocks;     /* k is cut into k_blocks blocks of kc (the last may be shorter) */
-    int64_t mb, nb;           /* BLOCKED: rows and columns of C that share one pair of slabs; multiples of mr, nr */
-    bool shared_a;            /* PANEL: A is packed once for all threads; else by each task for itself */
-    bool partial_sums;        /* f32 sums are carried between k blocks in scratch (BLOCKED: only when out is not f32) */
+    int64_t kc, k_blocks; /* k is cut into k_blocks blocks of kc (the last may be shorter) */
+    int64_t mb, nb;       /* BLOCKED: rows and columns of C that share one pair of slabs; multiples of mr, nr */
+    bool shared_a;        /* PANEL: A is packed once for all threads; else by each task for itself */
+    bool partial_sums;    /* f32 sums are carried between k blocks in scratch (BLOCKED: only when out is not f32) */
     int64_t a_bytes, b_bytes, acc_bytes; /* one copy of each, multiples of 64 */
-    int64_t shared_bytes;     /* at offset 0 */
-    int64_t private_bytes;    /* one per thread after it */
-    int64_t total_bytes;      /* shared_bytes + threads * private_bytes */
+    int64_t shared_bytes;                /* at offset 0 */
+    int64_t private_bytes;               /* one per thread after it */
+    int64_t total_bytes;                 /* shared_bytes + threads * private_bytes */
 } ml_gemm_layout;
 
 /* The layout for an m x n x k problem (as the driver orients it) of plan's kernel (mr, nr) and block. */
@@ -34,8 +34,8 @@ typedef struct ml_gemm_shape {
 } ml_gemm_shape;
 void ml_gemm_layout_of(const ml_gemm_shape *shape, ml_gemm_layout *layout);
 
-/* plan->scratch_bytes of a matmul that runs on the tiled GEMM. plan->kernel (mr, nr) and plan->block are set. Enough for
- * either orientation of the problem: the driver is free to compute C^T where that suits the strides. */
+/* plan->scratch_bytes of a matmul that runs on the tiled GEMM. plan->kernel (mr, nr) and plan->block are set. Enough
+ * for either orientation of the problem: the driver is free to compute C^T where that suits the strides. */
 int64_t ml_gemm_scratch_bytes(const ml_op *op, const ml_plan *plan, int threads);
 
 #endif

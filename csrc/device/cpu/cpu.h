@@ -43,21 +43,25 @@ ml_status ml_cpu_fill(const ml_encode_args *args);
 float ml_activate(ml_activation act, float x);
 
 /* ---- the tiled GEMM ------------------------------------------------------------------------------------------------
- * One signature per kernel kind; a tier is one file gemm_<isa>.c and rows in gemm_kernels.inc. */
+ * One signature per kernel kind; a tier is one file gemm_<isa>.c and rows in gemm_kernels.inc. docs/gemm.md. */
 
-/* acc[mr][nr] (f32, row-major, ld = nr) = sum over k of a[p*mr + i] * b[p*nr + j]; packed panels are 64-byte aligned, and
- * zero-padded to mr and nr. */
+/* What becomes of one micro-tile. acc[i][j] = sum over p < k of a[p*mr + i] * b[p*b_stride + j] in f32; then, with
+ * acc_load, acc += acc_io; then acc_io = acc (acc_store), or out = act(alpha * acc + beta * c_in + bias). */
 typedef struct ml_ukr_tile {
-    int64_t m, n;        /* valid part of the tile, m <= mr, n <= nr */
-    float alpha, beta;   /* out = act(alpha * acc + beta * c_in + bias) */
+    int64_t m, n;      /* valid part of the tile, 1 <= m <= mr, 1 <= n <= nr; nothing else of out is written */
+    int64_t b_stride;  /* nr for a packed panel; another row stride reads an f32 matrix in place (then n == nr) */
+    float alpha, beta; /* beta is not looked at when c_in.data is NULL */
     ml_mat c_in, bias, out;
     ml_activation activation;
-    float *acc_io;       /* non-NULL: f32 partial sums [mr][nr] carried between k blocks */
-    bool acc_load, acc_store; /* load: start from acc_io; store: write sums to acc_io and skip the epilogue */
+    float *acc_io; /* f32 partial sums [mr][nr] between k blocks, 64-byte aligned; NULL: neither load nor store */
+    bool acc_load, acc_store; /* with acc_load alone, acc_io holds undefined values afterwards */
 } ml_ukr_tile;
+/* k >= 0. a: panel of pack_a; b: panel of pack_b, 64-byte aligned, or see b_stride. c_in may be exactly out. */
 typedef void (*ml_gemm_ukr_fn)(int64_t k, const float *a, const float *b, const ml_ukr_tile *tile);
 
-/* Packs an mr x k (or k x nr) strip into a panel of f32: dst[p*width + i] = src(i, p), i < count <= width, zero above. */
+/* Packs `count` rows of src (count <= width, the mr or nr of the kernel) of k elements of any float dtype and strides
+ * into a panel of f32: dst[p*width + i] = src(i, p), zero for count <= i < width. dst is 64-byte aligned and holds
+ * k * width floats; nothing beyond is written, nothing but the k * count elements is read. */
 typedef void (*ml_gemm_pack_fn)(float *dst, const ml_mat *src, int64_t count, int64_t k);
 
 typedef struct ml_gemm_impl {

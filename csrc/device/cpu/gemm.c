@@ -1,0 +1,401 @@
+/* The tiled GEMM, backend "mlx": drivers around the micro-kernels of a tier.
+ *
+ * The blocked scheme is the five-loop algorithm of Goto and van de Geijn ("Anatomy of High-Performance Matrix
+ * Multiplication", 2008) as arranged by BLIS (Van Zee and van de Geijn, 2015), with both operands packed by all threads
+ * together before they compute together; the panel scheme keeps all of A packed and streams B past it. docs/gemm.md.
+ *
+ * Every element of the result is a sum over k blocks, in order, of a sum over k, in order. Where blocks are cut depends
+ * on k and the plan only, so any split of rows and columns over threads gives the same bits. */
+#include "device/cpu/cpu.h"
+#include "dispatch/gemm_layout.h"
+
+/* Nominal speed of one thread, to size tasks: multiply-adds and copied elements per nanosecond, and one problem's fixed
+ * cost. */
+#define MACS_PER_NS 40.0
+#define COPIES_PER_NS 4.0
+#define PROBLEM_NS 100.0
+/* Less work than this stays on the caller: waking a thread and waiting for it would eat the gain. */
+#define SERIAL_NS 25000.0
+/* Tasks of one parallel section: small enough to balance the threads, large enough to hide the hand-out. */
+#define TASK_NS 20000.0
+#define TASKS_PER_THREAD 8
+/* Columns a task must have before it pays to pack its own copy of A. */
+#define PRIVATE_A_MIN_COLUMNS 256
+/* A panel of B that fewer strips of A than this will read is multiplied where it lies, if it lies well. */
+#define IN_PLACE_MAX_STRIPS 2
+
+typedef struct gemm_run {
+    const ml_encode_args *args;
+    const ml_gemm_impl *impl;
+    ml_gemm_layout layout;
+    ml_gemm_problem problem; /* the one at work; PANEL with private A: unused, tasks load their own */
+    int64_t m, n, k;         /* of every problem, as oriented */
+    bool flipped;
+    float *shared, *private; /* private: of worker 0 */
+    int64_t strips, panels;  /* PANEL: of the problem */
+    int64_t strip_rows;      /* PANEL: rows of a strip, at most mr, evened out so that no strip is nearly empty */
+    int64_t chunk;           /* PANEL: panels per task */
+    int64_t chunks;          /* PANEL: tasks per problem */
+    int64_t group;           /* PANEL: problems per task */
+
+    /* BLOCKED: the macro block at work */
+    int64_t i0, j0, p0, mb, nb, kb; /* its origin and extent in C and along k */
+    int64_t task_strips, task_panels, tasks_m, tasks_n;
+    int64_t pack_strips, pack_panels, pack_tasks_a;
+} gemm_run;
+
+static int64_t min64(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+static int64_t max64(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+static int64_t ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+static int64_t line_floats(int64_t floats) {
+    return (floats + 15) & ~INT64_C(15);
+}
+
+/* x shifted to start at element (i, j); absent stays absent. */
+static ml_mat mat_at(const ml_mat *x, int64_t i, int64_t j) {
+    ml_mat y = *x;
+    if (x->data)
+        y.data = (char *)x->data + (i * x->rs + j * x->cs) * (int64_t)ml_dtype_size_of(x->dtype);
+    return y;
+}
+static ml_mat mat_t(const ml_mat *x) {
+    ml_mat y = *x;
+    y.rs = x->cs;
+    y.cs = x->rs;
+    return y;
+}
+
+/* Problem `batch` as the drivers see it: C^T = B^T A^T where run->flipped, and k = 0 where a and b must not be read. */
+static void load_problem(const gemm_run *run, int64_t batch, ml_gemm_problem *p) {
+    ml_gemm_problem_at(run->args->op, run->args->plan, batch, p);
+    if (p->k == 0 || p->alpha == 0.0f) {
+        p->k = 0;
+        p->alpha = 0.0f;
+    }
+    if (run->flipped) {
+        ml_mat a = p->a;
+        int64_t m = p->m;
+        p->m = p->n;
+        p->n = m;
+        p->a = mat_t(&p->b);
+        p->b = mat_t(&a);
+        p->c_in = mat_t(&p->c_in);
+        p->bias = mat_t(&p->bias);
+        p->out = mat_t(&p->out);
+    }
+}
+
+/* The short side of a skinny problem becomes the rows, because A is what is kept packed; otherwise rows are what gives
+ * the tiles unit-stride rows in out. */
+static bool want_flip(const ml_gemm_problem *p, const ml_plan *plan) {
+    int64_t small = min64(p->m, p->n), large = max64(p->m, p->n);
+    if (small <= plan->block.mc && large >= 2 * small && small * p->k <= (INT64_C(1) << 21))
+        return p->n < p->m;
+    return p->out.rs == 1 && p->out.cs != 1;
+}
+
+static double copy_ns(int64_t rows, int64_t columns) {
+    return (double)rows * (double)columns / COPIES_PER_NS;
+}
+static double product_ns(int64_t m, int64_t n, int64_t k) {
+    return (double)m * (double)n * (double)k / MACS_PER_NS;
+}
+
+/* Epilogue and operands of one tile at element (i, j) of the problem's C. */
+static void tile_at(ml_ukr_tile *tile, const ml_gemm_problem *p, int64_t i, int64_t j) {
+    tile->out = mat_at(&p->out, i, j);
+    tile->c_in = mat_at(&p->c_in, i, j);
+    tile->bias = mat_at(&p->bias, i, j);
+}
+
+/* ---- panel scheme --------------------------------------------------------------------------------------------------
+ */
+
+static int64_t strip_floats(const gemm_run *run) {
+    return line_floats(run->impl->mr * run->k);
+}
+
+static void pack_strip(const gemm_run *run, const ml_gemm_problem *p, float *a_packed, int64_t strip) {
+    int64_t row = strip * run->strip_rows;
+    ml_mat src = mat_at(&p->a, row, 0);
+    run->impl->pack_a(a_packed + strip * strip_floats(run), &src, min64(run->strip_rows, p->m - row), p->k);
+}
+
+/* Columns of panels [first, last) of one problem. b_packed is followed by the partial sums. */
+static void panel_columns(const gemm_run *run, const ml_gemm_problem *p, const float *a_packed, float *b_packed,
+                          const int64_t range[2]) {
+    const ml_gemm_impl *impl = run->impl;
+    const ml_gemm_layout *l = &run->layout;
+    float *acc = b_packed + l->b_bytes / (int64_t)sizeof(float);
+    ml_ukr_tile tile = {.alpha = p->alpha, .beta = p->beta, .activation = p->activation};
+    for (int64_t panel = range[0]; panel < range[1]; panel++) {
+        int64_t col = panel * impl->nr;
+        tile.n = min64(impl->nr, p->n - col);
+        for (int64_t block = 0; block < l->k_blocks; block++) {
+            int64_t p0 = block * l->kc, kb = min64(l->kc, p->k - p0);
+            ml_mat src = mat_at(&p->b, p0, col);
+            const float *b = b_packed;
+            tile.b_stride = impl->nr;
+            if (src.dtype == ML_F32 && src.cs == 1 && tile.n == impl->nr && run->strips <= IN_PLACE_MAX_STRIPS) {
+                b = src.data;
+                tile.b_stride = src.rs;
+            } else {
+                src = mat_t(&src);
+                impl->pack_b(b_packed, &src, tile.n, kb);
+            }
+            tile.acc_load = block > 0;
+            tile.acc_store = block + 1 < l->k_blocks;
+            for (int64_t strip = 0; strip < run->strips; strip++) {
+                int64_t row = strip * run->strip_rows;
+                tile.m = min64(run->strip_rows, p->m - row);
+                tile.acc_io = l->partial_sums ? acc + strip * impl->mr * impl->nr : NULL;
+                tile_at(&tile, p, row, col);
+                impl->ukr(kb, a_packed + strip * strip_floats(run) + p0 * impl->mr, b, &tile);
+            }
+        }
+    }
+}
+
+static float *private_of(const gemm_run *run, int worker) {
+    return run->private + worker * (run->layout.private_bytes / (int64_t)sizeof(float));
+}
+
+static void panel_task_shared_a(void *arg, int64_t task, int worker) {
+    const gemm_run *run = arg;
+    int64_t first = task * run->chunk;
+    const int64_t range[2] = {first, min64(first + run->chunk, run->panels)};
+    panel_columns(run, &run->problem, run->shared, private_of(run, worker), range);
+}
+
+static void pack_task_shared_a(void *arg, int64_t task, int worker) {
+    const gemm_run *run = arg;
+    int64_t last = min64((task + 1) * run->pack_strips, run->strips);
+    for (int64_t strip = task * run->pack_strips; strip < last; strip++)
+        pack_strip(run, &run->problem, run->shared, strip);
+}
+
+static void panel_task_private_a(void *arg, int64_t task, int worker) {
+    const gemm_run *run = arg;
+    int64_t batch = run->args->op->matmul.batch;
+    int64_t first = task / run->chunks * run->group, chunk = task % run->chunks * run->chunk;
+    const int64_t range[2] = {chunk, min64(chunk + run->chunk, run->panels)};
+    float *b_packed = private_of(run, worker);
+    float *a_packed = b_packed + (run->layout.private_bytes - run->layout.a_bytes) / (int64_t)sizeof(float);
+    for (int64_t i = first; i < min64(first + run->group, batch); i++) {
+        ml_gemm_problem p;
+        load_problem(run, i, &p);
+        for (int64_t strip = 0; strip < run->strips; strip++)
+            pack_strip(run, &p, a_packed, strip);
+        panel_columns(run, &p, a_packed, b_packed, range);
+    }
+}
+
+static void run_panel(gemm_run *run, int threads) {
+    int64_t batch = run->args->op->matmul.batch;
+    int64_t m = run->m, n = run->n, k = run->k, nr = run->impl->nr;
+    run->strips = ceil_div(m, run->impl->mr);
+    run->strip_rows = ceil_div(m, run->strips);
+    run->panels = ceil_div(n, nr);
+    run->chunk = run->panels;
+    run->chunks = 1;
+    run->group = 1;
+
+    double columns_ns = product_ns(m, n, k) + copy_ns(n, k) + copy_ns(m, n);
+    double problem_ns = columns_ns + copy_ns(m, k) + PROBLEM_NS;
+    bool serial = threads == 1 || problem_ns * (double)batch < SERIAL_NS;
+    if (serial) {
+        run->group = run->layout.shared_a ? 1 : batch;
+    } else {
+        /* Chunks of columns: as many as balance asks for, as long as each is worth a task. */
+        double most = columns_ns / TASK_NS;
+        int64_t chunks = most > (double)run->panels ? run->panels : max64((int64_t)most, 1);
+        int64_t wanted = batch >= TASKS_PER_THREAD * threads && !run->layout.shared_a ? 1 : TASKS_PER_THREAD * threads;
+        chunks = min64(chunks, wanted);
+        if (!run->layout.shared_a)
+            chunks = min64(chunks, max64(n / PRIVATE_A_MIN_COLUMNS, batch == 1 ? min64(threads, run->panels) : 1));
+        run->chunk = ceil_div(run->panels, max64(chunks, 1));
+        run->chunks = ceil_div(run->panels, run->chunk);
+        if (run->chunks == 1 && problem_ns < TASK_NS)
+            run->group = min64((int64_t)(TASK_NS / problem_ns) + 1, ceil_div(batch, threads));
+    }
+
+    if (!run->layout.shared_a) {
+        int64_t tasks = ceil_div(batch, run->group) * run->chunks;
+        if (serial)
+            panel_task_private_a(run, 0, 0);
+        else
+            ml_parallel(tasks, panel_task_private_a, run);
+        return;
+    }
+    double strip_ns = copy_ns(run->strip_rows, k);
+    run->pack_strips = serial ? run->strips : max64(1, (int64_t)(TASK_NS / 2 / strip_ns));
+    for (int64_t i = 0; i < batch; i++) {
+        load_problem(run, i, &run->problem);
+        ml_parallel(ceil_div(run->strips, run->pack_strips), pack_task_shared_a, run);
+        ml_parallel(run->chunks, panel_task_shared_a, run);
+    }
+}
+
+/* ---- blocked scheme ------------------------------------------------------------------------------------------------
+ */
+
+static float *slab_b(const gemm_run *run) {
+    return run->shared + run->layout.a_bytes / (int64_t)sizeof(float);
+}
+static float *slab_acc(const gemm_run *run) {
+    return slab_b(run) + run->layout.b_bytes / (int64_t)sizeof(float);
+}
+
+static void blocked_pack_task(void *arg, int64_t task, int worker) {
+    const gemm_run *run = arg;
+    const ml_gemm_impl *impl = run->impl;
+    if (task < run->pack_tasks_a) {
+        int64_t last = min64((task + 1) * run->pack_strips, ceil_div(run->mb, impl->mr));
+        for (int64_t strip = task * run->pack_strips; strip < last; strip++) {
+            int64_t row = strip * impl->mr;
+            ml_mat src = mat_at(&run->problem.a, run->i0 + row, run->p0);
+            impl->pack_a(run->shared + strip * line_floats(impl->mr * run->kb), &src, min64(impl->mr, run->mb - row),
+                         run->kb);
+        }
+        return;
+    }
+    task -= run->pack_tasks_a;
+    int64_t last = min64((task + 1) * run->pack_panels, ceil_div(run->nb, impl->nr));
+    for (int64_t panel = task * run->pack_panels; panel < last; panel++) {
+        int64_t col = panel * impl->nr;
+        ml_mat src = mat_at(&run->problem.b, run->p0, run->j0 + col);
+        src = mat_t(&src);
+        impl->pack_b(slab_b(run) + panel * line_floats(impl->nr * run->kb), &src, min64(impl->nr, run->nb - col),
+                     run->kb);
+    }
+}
+
+static void blocked_tile_task(void *arg, int64_t task, int worker) {
+    const gemm_run *run = arg;
+    const ml_gemm_impl *impl = run->impl;
+    const ml_gemm_problem *p = &run->problem;
+    int64_t strips = ceil_div(run->mb, impl->mr), panels = ceil_div(run->nb, impl->nr);
+    int64_t strip0 = task / run->tasks_n * run->task_strips, panel0 = task % run->tasks_n * run->task_panels;
+    int64_t strip1 = min64(strip0 + run->task_strips, strips), panel1 = min64(panel0 + run->task_panels, panels);
+    bool first = run->p0 == 0, last = run->p0 + run->kb == p->k;
+
+    ml_gemm_problem q = *p; /* with this k block's share of the epilogue */
+    ml_ukr_tile tile = {.b_stride = impl->nr};
+    if (run->layout.partial_sums) {
+        tile.acc_load = !first;
+        tile.acc_store = !last;
+    } else {
+        /* out is f32 and carries the partial sums itself: c and beta count once, bias and activation come last. */
+        if (!first) {
+            q.c_in = p->out;
+            q.beta = 1.0f;
+        }
+        if (!last) {
+            q.bias.data = NULL;
+            q.activation = ML_ACT_NONE;
+        }
+    }
+    tile.alpha = q.alpha;
+    tile.beta = q.beta;
+    tile.activation = q.activation;
+
+    for (int64_t panel = panel0; panel < panel1; panel++) {
+        const float *b = slab_b(run) + panel * line_floats(impl->nr * run->kb);
+        int64_t col = panel * impl->nr;
+        tile.n = min64(impl->nr, run->nb - col);
+        for (int64_t strip = strip0; strip < strip1; strip++) {
+            int64_t row = strip * impl->mr;
+            tile.m = min64(impl->mr, run->mb - row);
+            if (run->layout.partial_sums)
+                tile.acc_io = slab_acc(run) + (panel * strips + strip) * impl->mr * impl->nr;
+            tile_at(&tile, &q, run->i0 + row, run->j0 + col);
+            impl->ukr(run->kb, run->shared + strip * line_floats(impl->mr * run->kb), b, &tile);
+        }
+    }
+}
+
+/* Cuts the macro block at work into tasks: a part of A that fits L2 against as many columns as leave enough tasks. */
+static void blocked_split(gemm_run *run, int threads) {
+    int64_t mr = run->impl->mr, nr = run->impl->nr;
+    int64_t strips = ceil_div(run->mb, mr), panels = ceil_div(run->nb, nr);
+    int64_t per_task = max64(run->args->plan->block.mc / mr, 1);
+    run->tasks_m = ceil_div(strips, per_task);
+    run->tasks_n = 1;
+    int64_t wanted = threads == 1 ? 1 : TASKS_PER_THREAD * threads;
+    double total = product_ns(run->mb, run->nb, run->kb);
+    wanted = min64(wanted, max64((int64_t)(total / TASK_NS), 1));
+    if (run->tasks_m < wanted)
+        run->tasks_n = min64(ceil_div(wanted, run->tasks_m), ceil_div(panels, 2));
+    run->task_strips = ceil_div(strips, run->tasks_m);
+    run->task_panels = ceil_div(panels, run->tasks_n);
+    run->tasks_m = ceil_div(strips, run->task_strips);
+    run->tasks_n = ceil_div(panels, run->task_panels);
+
+    run->pack_strips = threads == 1 ? strips : max64(1, (int64_t)(TASK_NS / copy_ns(mr, run->kb)));
+    run->pack_panels = threads == 1 ? panels : max64(1, (int64_t)(TASK_NS / copy_ns(nr, run->kb)));
+    run->pack_tasks_a = ceil_div(strips, run->pack_strips);
+}
+
+static void run_blocked(gemm_run *run, int threads) {
+    const ml_gemm_layout *l = &run->layout;
+    for (int64_t i = 0; i < run->args->op->matmul.batch; i++) {
+        load_problem(run, i, &run->problem);
+        for (run->j0 = 0; run->j0 < run->n; run->j0 += l->nb) {
+            run->nb = min64(l->nb, run->n - run->j0);
+            for (run->i0 = 0; run->i0 < run->m; run->i0 += l->mb) {
+                run->mb = min64(l->mb, run->m - run->i0);
+                for (run->p0 = 0; run->p0 < run->k; run->p0 += l->kc) {
+                    run->kb = min64(l->kc, run->k - run->p0);
+                    blocked_split(run, threads);
+                    int64_t pack_tasks_b = ceil_div(ceil_div(run->nb, run->impl->nr), run->pack_panels);
+                    ml_parallel(run->pack_tasks_a + pack_tasks_b, blocked_pack_task, run);
+                    ml_parallel(run->tasks_m * run->tasks_n, blocked_tile_task, run);
+                }
+            }
+        }
+    }
+}
+
+ml_status ml_cpu_matmul_mlx(const ml_encode_args *args) {
+    const ml_matmul_params *params = &args->op->matmul;
+    if (params->m <= 0 || params->n <= 0 || params->batch <= 0)
+        return ML_OK;
+
+    gemm_run run;
+    run.args = args;
+    run.impl = args->plan->kernel->impl;
+    run.flipped = false;
+    load_problem(&run, 0, &run.problem);
+    run.flipped = want_flip(&run.problem, args->plan);
+    run.k = run.problem.k;
+    run.m = run.flipped ? run.problem.n : run.problem.m;
+    run.n = run.flipped ? run.problem.m : run.problem.n;
+
+    int threads = ml_get_num_threads();
+    const ml_gemm_shape shape = {.m = run.m,
+                                 .n = run.n,
+                                 .k = run.k,
+                                 .batch = params->batch,
+                                 .mr = run.impl->mr,
+                                 .nr = run.impl->nr,
+                                 .block = args->plan->block,
+                                 .out_is_f32 = args->op->out[0].dtype == ML_F32,
+                                 .threads = threads};
+    ml_gemm_layout_of(&shape, &run.layout);
+    /* The number of threads may have grown since the plan was made: then there is scratch for the caller only. */
+    if (run.layout.total_bytes > args->plan->scratch_bytes)
+        threads = 1;
+    run.shared = args->scratch;
+    run.private = run.shared + run.layout.shared_bytes / (int64_t)sizeof(float);
+    if (run.layout.scheme == ML_GEMM_PANEL)
+        run_panel(&run, threads);
+    else
+        run_blocked(&run, threads);
+    return ML_OK;
+}

@@ -1,0 +1,346 @@
+/* The vector GEMM tiers, written once over a handful of vector primitives: micro-kernel, epilogue and packing. Included
+ * by gemm_<isa>.c only, after it has defined
+ *
+ *   VW                     floats per vector; MR <= VW rows of the micro-tile, NV vectors per row (NR = NV * VW)
+ *   vf                     the vector type
+ *   v_zero() v_set1(x) v_add(a, b) v_mul(a, b) v_div(a, b) v_fma(a, b, c)       c + a * b
+ *   v_load(p) v_store(p, v)              f32, any alignment
+ *   v_load_n(p, n) v_store_n(p, v, n)    the first n < VW lanes; loads give zero above, memory beyond is not touched
+ *   v_from_f16(p) v_from_bf16(p) and _n  the same from 16-bit elements, exactly
+ *   v_to_f16(p, v) v_to_bf16(p, v) and _n  to 16-bit elements, to nearest even, NaN stays NaN
+ *   v_transpose(r)                       a VW x VW block in place
+ *   v_activate(act, v)
+ */
+#include "device/cpu/cpu.h"
+
+#include <string.h>
+
+#define NR (NV * VW)
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+/* ---- micro-kernel --------------------------------------------------------------------------------------------------
+ */
+
+/* What happens to the sums of a tile: written, or added to what is there. */
+typedef struct kernel_out {
+    float *c;
+    int64_t ldc;
+    int tail; /* lanes used of the last vector */
+    bool add;
+} kernel_out;
+
+/* c[i][j] (+)= sum over p of a[p*MR + i] * b[p*bs + j] for m rows and nv vectors of columns; m and nv are constants
+ * where this is expanded, and all sums live in registers. */
+ALWAYS_INLINE void kernel(const int m, const int nv, int64_t k, const float *a, const float *b, int64_t bs,
+                          const kernel_out *out) {
+    vf acc[MR][NV];
+    UNROLL for (int i = 0; i < m; i++) {
+        UNROLL for (int j = 0; j < nv; j++) acc[i][j] = v_zero();
+    }
+    UNROLL for (int i = 0; i < m; i++) {
+        __builtin_prefetch(out->c + i * out->ldc, 1);
+        __builtin_prefetch(out->c + i * out->ldc + nv * VW - 1, 1);
+    }
+    for (int64_t p = 0; p < k; p++) {
+        vf bv[NV];
+        UNROLL for (int j = 0; j < nv; j++) bv[j] = v_load(b + j * VW);
+        UNROLL for (int i = 0; i < m; i++) {
+            vf x = v_set1(a[i]);
+            UNROLL for (int j = 0; j < nv; j++) acc[i][j] = v_fma(x, bv[j], acc[i][j]);
+        }
+        a += MR;
+        b += bs;
+    }
+    float *c = out->c;
+    int64_t ldc = out->ldc;
+    if (out->tail == VW) {
+        if (out->add) {
+            UNROLL for (int i = 0; i < m; i++) {
+                UNROLL for (int j = 0; j < nv; j++) acc[i][j] = v_add(acc[i][j], v_load(c + i * ldc + j * VW));
+            }
+        }
+        UNROLL for (int i = 0; i < m; i++) {
+            UNROLL for (int j = 0; j < nv; j++) v_store(c + i * ldc + j * VW, acc[i][j]);
+        }
+        return;
+    }
+    UNROLL for (int i = 0; i < m; i++) {
+        UNROLL for (int j = 0; j < nv; j++) {
+            float *at = c + i * ldc + j * VW;
+            if (j < nv - 1) {
+                v_store(at, out->add ? v_add(acc[i][j], v_load(at)) : acc[i][j]);
+            } else {
+                v_store_n(at, out->add ? v_add(acc[i][j], v_load_n(at, out->tail)) : acc[i][j], out->tail);
+            }
+        }
+    }
+}
+
+typedef void (*kernel_fn)(int64_t k, const float *a, const float *b, int64_t bs, const kernel_out *out);
+
+#define KERNEL(m, nv)                                                                                                  \
+    static void kernel_##m##_##nv(int64_t k, const float *a, const float *b, int64_t bs, const kernel_out *out) {      \
+        kernel(m, nv, k, a, b, bs, out);                                                                               \
+    }
+#define KERNELS(m) KERNEL(m, 1) KERNEL(m, 2)
+#define KERNEL_ROW(m) {kernel_##m##_1, kernel_##m##_2},
+#if MR == 14
+#define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
+#elif MR == 6
+#define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#endif
+FOR_ROWS(KERNELS)
+static const kernel_fn kernels[MR][NV] = {FOR_ROWS(KERNEL_ROW)};
+
+/* ---- epilogue ------------------------------------------------------------------------------------------------------
+ */
+
+ALWAYS_INLINE vf load_lanes(ml_dtype dtype, const void *p, int n) {
+    switch (dtype) {
+    case ML_F16:
+        return n == VW ? v_from_f16(p) : v_from_f16_n(p, n);
+    case ML_BF16:
+        return n == VW ? v_from_bf16(p) : v_from_bf16_n(p, n);
+    default:
+        return n == VW ? v_load(p) : v_load_n(p, n);
+    }
+}
+
+ALWAYS_INLINE void store_lanes(ml_dtype dtype, void *p, vf v, int n) {
+    switch (dtype) {
+    case ML_F16:
+        if (n == VW)
+            v_to_f16(p, v);
+        else
+            v_to_f16_n(p, v, n);
+        break;
+    case ML_BF16:
+        if (n == VW)
+            v_to_bf16(p, v);
+        else
+            v_to_bf16_n(p, v, n);
+        break;
+    default:
+        if (n == VW)
+            v_store(p, v);
+        else
+            v_store_n(p, v, n);
+        break;
+    }
+}
+
+/* n lanes of a row from element (i, j) on, at any stride. */
+static vf load_row(const ml_mat *x, int64_t i, int64_t j, int n) {
+    size_t size = ml_dtype_size_of(x->dtype);
+    const char *p = (const char *)x->data + (i * x->rs + j * x->cs) * (int64_t)size;
+    if (x->cs == 1)
+        return load_lanes(x->dtype, p, n);
+    float lanes[VW]; /* raw elements, gathered */
+    for (int t = 0; t < n; t++)
+        memcpy((char *)lanes + t * size, p + t * x->cs * (int64_t)size, size);
+    return load_lanes(x->dtype, lanes, n);
+}
+
+static void store_row(const ml_mat *x, int64_t i, int64_t j, vf v, int n) {
+    size_t size = ml_dtype_size_of(x->dtype);
+    char *p = (char *)x->data + (i * x->rs + j * x->cs) * (int64_t)size;
+    if (x->cs == 1) {
+        store_lanes(x->dtype, p, v, n);
+        return;
+    }
+    float lanes[VW];
+    store_lanes(x->dtype, lanes, v, n);
+    for (int t = 0; t < n; t++)
+        memcpy(p + t * x->cs * (int64_t)size, (char *)lanes + t * size, size);
+}
+
+static ml_mat transposed(const ml_mat *x) {
+    ml_mat y = *x;
+    y.rs = x->cs;
+    y.cs = x->rs;
+    return y;
+}
+
+/* out = act(alpha * acc + beta * c_in + bias), row by row. */
+static void epilogue_rows(const ml_ukr_tile *t, const float *acc, int64_t ld) {
+    vf alpha = v_set1(t->alpha), beta = v_set1(t->c_in.data ? t->beta : 0.0f);
+    for (int64_t i = 0; i < t->m; i++) {
+        for (int64_t j = 0; j < t->n; j += VW) {
+            int n = t->n - j < VW ? (int)(t->n - j) : VW;
+            vf v = v_mul(alpha, v_load(acc + i * ld + j));
+            if (t->c_in.data)
+                v = v_fma(beta, load_row(&t->c_in, i, j, n), v);
+            if (t->bias.data)
+                v = v_add(v, load_row(&t->bias, i, j, n));
+            if (t->activation != ML_ACT_NONE)
+                v = v_activate(t->activation, v);
+            store_row(&t->out, i, j, v, n);
+        }
+    }
+}
+
+/* Columns of out with unit stride are made rows first: the tile is transposed in registers. */
+static __attribute__((noinline)) void epilogue(const ml_ukr_tile *t, const float *acc, int64_t ld) {
+    if (t->out.cs == 1 || t->out.rs != 1) {
+        epilogue_rows(t, acc, ld);
+        return;
+    }
+    float acc_t[NR][VW] __attribute__((aligned(64)));
+    for (int j = 0; j < t->n; j += VW) {
+        vf r[VW];
+        UNROLL for (int i = 0; i < VW; i++) r[i] = i < MR ? v_load(acc + i * ld + j) : v_zero();
+        v_transpose(r);
+        UNROLL for (int i = 0; i < VW; i++) v_store(acc_t[j + i], r[i]);
+    }
+    ml_ukr_tile turned = *t;
+    turned.m = t->n;
+    turned.n = t->m;
+    turned.c_in = transposed(&t->c_in);
+    turned.bias = transposed(&t->bias);
+    turned.out = transposed(&t->out);
+    epilogue_rows(&turned, acc_t[0], VW);
+}
+
+static void ukr(int64_t k, const float *a, const float *b, const ml_ukr_tile *t) {
+    kernel_fn run = kernels[t->m - 1][(t->n - 1) / VW];
+    if (t->acc_io && (t->acc_load || t->acc_store)) {
+        const kernel_out out = {t->acc_io, NR, VW, t->acc_load};
+        run(k, a, b, t->b_stride, &out);
+        if (!t->acc_store)
+            epilogue(t, t->acc_io, NR);
+        return;
+    }
+    /* The sums are the result, or are added to what out holds: no detour over memory. */
+    bool onto_out = t->c_in.data == t->out.data && t->c_in.dtype == ML_F32 && t->c_in.rs == t->out.rs &&
+                    t->c_in.cs == 1 && t->beta == 1.0f;
+    if (t->out.dtype == ML_F32 && t->out.cs == 1 && t->alpha == 1.0f && !t->bias.data && t->activation == ML_ACT_NONE &&
+        (!t->c_in.data || onto_out)) {
+        const kernel_out out = {t->out.data, t->out.rs, (int)((t->n - 1) % VW) + 1, t->c_in.data != NULL};
+        run(k, a, b, t->b_stride, &out);
+        return;
+    }
+    float acc[MR][NR] __attribute__((aligned(64)));
+    const kernel_out out = {acc[0], NR, VW, false};
+    run(k, a, b, t->b_stride, &out);
+    epilogue(t, acc[0], NR);
+}
+
+/* ---- packing -------------------------------------------------------------------------------------------------------
+ */
+
+/* Element i runs along memory: copy (and convert) `width` elements per k. */
+ALWAYS_INLINE void pack_along_width(float *dst, const char *src, const ml_mat *x, int64_t count, int64_t k,
+                                    const int width, const ml_dtype dtype) {
+    const int64_t step = x->cs * (int64_t)ml_dtype_size_of(dtype);
+    const int size = (int)ml_dtype_size_of(dtype);
+    if (count == width && width % VW == 0) {
+        for (int64_t p = 0; p < k; p++, src += step, dst += width)
+            UNROLL for (int j = 0; j < width; j += VW) v_store(dst + j, load_lanes(dtype, src + j * size, VW));
+        return;
+    }
+    for (int64_t p = 0; p < k; p++, src += step, dst += width) {
+        for (int j = 0; j < width; j += VW) {
+            int lanes = count - j > VW ? VW : count > j ? (int)(count - j) : 0;
+            vf v = lanes > 0 ? load_lanes(dtype, src + j * size, lanes) : v_zero();
+            if (width % VW == 0 || p + 1 < k)
+                v_store(dst + j, v); /* lanes past a narrow width are overwritten by the next row */
+            else
+                v_store_n(dst + j, v, width - j);
+        }
+    }
+}
+
+/* k runs along memory: blocks of VW x VW are transposed in registers. */
+ALWAYS_INLINE void pack_along_k(float *dst, const char *src, const ml_mat *x, int64_t count, int64_t k, const int width,
+                                const ml_dtype dtype) {
+    const int64_t step = x->rs * (int64_t)ml_dtype_size_of(dtype);
+    const int size = (int)ml_dtype_size_of(dtype);
+    for (int64_t p = 0; p < k; p += VW) {
+        int steps = k - p < VW ? (int)(k - p) : VW;
+        for (int j = 0; j < width; j += VW) {
+            vf r[VW];
+            const char *at = src + p * size + j * step;
+            if (steps == VW && count - j >= (width < VW ? width : VW)) {
+                UNROLL for (int i = 0; i < VW; i++) r[i] = i < width ? load_lanes(dtype, at + i * step, VW) : v_zero();
+            } else {
+                UNROLL for (int i = 0; i < VW; i++) r[i] =
+                    i < count - j ? load_lanes(dtype, at + i * step, steps) : v_zero();
+            }
+            v_transpose(r);
+            float *to = dst + p * width + j;
+            if (steps == VW && (width % VW == 0 || p + VW < k)) {
+                UNROLL for (int i = 0; i < VW; i++) v_store(to + i * width, r[i]);
+            } else {
+                UNROLL for (int i = 0; i < VW; i++) {
+                    if (i < steps && (width % VW == 0 || p + i + 1 < k))
+                        v_store(to + i * width, r[i]);
+                    else if (i < steps)
+                        v_store_n(to + i * width, r[i], width - j);
+                }
+            }
+        }
+    }
+}
+
+/* Any strides: raw elements are gathered a few rows at a time, then converted as one run. */
+ALWAYS_INLINE void pack_gather(float *dst, const char *src, const ml_mat *x, int64_t count, int64_t k, const int width,
+                               const ml_dtype dtype) {
+    if (dtype == ML_F32) {
+        const float *from = (const float *)(const void *)src;
+        for (int64_t p = 0; p < k; p++, from += x->cs, dst += width) {
+            for (int64_t i = 0; i < count; i++)
+                dst[i] = from[i * x->rs];
+            for (int64_t i = count; i < width; i++)
+                dst[i] = 0.0f;
+        }
+        return;
+    }
+    uint16_t raw[VW * NR];
+    const uint16_t *from = (const uint16_t *)(const void *)src;
+    memset(raw, 0, sizeof raw);
+    for (int64_t p = 0; p < k; p += VW) {
+        int steps = k - p < VW ? (int)(k - p) : VW;
+        for (int s = 0; s < steps; s++, from += x->cs)
+            for (int64_t i = 0; i < count; i++)
+                raw[s * width + i] = from[i * x->rs];
+        int total = steps * width;
+        for (int t = 0; t < total; t += VW) {
+            int lanes = total - t < VW ? total - t : VW;
+            vf v = load_lanes(dtype, raw + t, lanes);
+            store_lanes(ML_F32, dst + p * width + t, v, lanes);
+        }
+    }
+}
+
+ALWAYS_INLINE void pack_dtype(float *dst, const ml_mat *x, int64_t count, int64_t k, const int width,
+                              const ml_dtype dtype) {
+    if (x->rs == 1 || count == 1)
+        pack_along_width(dst, x->data, x, count, k, width, dtype);
+    else if (x->cs == 1 || k == 1)
+        pack_along_k(dst, x->data, x, count, k, width, dtype);
+    else
+        pack_gather(dst, x->data, x, count, k, width, dtype);
+}
+
+ALWAYS_INLINE void pack(float *dst, const ml_mat *x, int64_t count, int64_t k, const int width) {
+    switch (x->dtype) {
+    case ML_F16:
+        pack_dtype(dst, x, count, k, width, ML_F16);
+        break;
+    case ML_BF16:
+        pack_dtype(dst, x, count, k, width, ML_BF16);
+        break;
+    default:
+        pack_dtype(dst, x, count, k, width, ML_F32);
+        break;
+    }
+}
+
+static void pack_a(float *dst, const ml_mat *x, int64_t count, int64_t k) {
+    pack(dst, x, count, k, MR);
+}
+
+static void pack_b(float *dst, const ml_mat *x, int64_t count, int64_t k) {
+    pack(dst, x, count, k, NR);
+}

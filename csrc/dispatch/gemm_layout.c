@@ -1,0 +1,95 @@
+/* Scheme and scratch layout of the packed GEMM; docs/gemm.md explains the choices. */
+#include "dispatch/gemm_layout.h"
+
+#include <string.h>
+
+/* Largest A that is packed whole (it stays in L3 next to the streams of B and C), and largest copy of it that every
+ * thread may own. */
+#define A_WHOLE_MAX (INT64_C(8) << 20)
+#define A_PRIVATE_MAX (INT64_C(1) << 20)
+/* From this many elements of A on, packing it once for all threads saves more than the extra synchronisation costs. */
+#define A_SHARED_MIN 65536
+/* Largest slab of packed A, and of f32 partial sums, in the blocked scheme. */
+#define A_SLAB_MAX (INT64_C(8) << 20)
+#define ACC_SLAB_MAX (INT64_C(16) << 20)
+/* k blocks are multiples of this, so that a block of a packed strip starts on a cache line and the transposing packing
+ * loops see whole vectors. */
+#define K_UNIT 16
+
+static int64_t min64(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+static int64_t ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+static int64_t round_up(int64_t a, int64_t unit) {
+    return ceil_div(a, unit) * unit;
+}
+static int64_t line_up(int64_t bytes) {
+    return (bytes + 63) & ~INT64_C(63);
+}
+/* extent cut into equal parts of at most `most` elements, in multiples of unit. */
+static int64_t balanced(int64_t extent, int64_t most, int64_t unit) {
+    most = most / unit * unit;
+    if (most < unit)
+        most = unit;
+    return min64(round_up(ceil_div(extent, ceil_div(extent, most)), unit), round_up(extent, unit));
+}
+
+void ml_gemm_layout_of(const ml_gemm_shape *s, ml_gemm_layout *l) {
+    const int64_t size = (int64_t)sizeof(float);
+    int64_t padded_m = round_up(s->m, s->mr);
+    memset(l, 0, sizeof *l);
+    l->k_blocks = 1;
+    l->kc = s->k;
+    if (s->k > s->block.kc && s->block.kc > 0) {
+        l->kc = balanced(s->k, s->block.kc, K_UNIT);
+        l->k_blocks = ceil_div(s->k, l->kc);
+    }
+
+    int64_t a_whole = padded_m / s->mr * line_up(s->mr * s->k * size);
+    if (s->k == 0 || ((padded_m <= s->block.mc || padded_m == s->mr) && a_whole <= A_WHOLE_MAX)) {
+        l->scheme = ML_GEMM_PANEL;
+        l->shared_a = a_whole > A_PRIVATE_MAX || (s->batch < 8 && s->m * s->k >= A_SHARED_MIN && s->n >= 8 * s->nr);
+        l->partial_sums = l->k_blocks > 1;
+        l->a_bytes = a_whole;
+        l->b_bytes = line_up(l->kc * s->nr * size);
+        l->acc_bytes = l->partial_sums ? line_up(padded_m * s->nr * size) : 0;
+        l->shared_bytes = l->shared_a ? l->a_bytes : 0;
+        l->private_bytes = l->b_bytes + l->acc_bytes + (l->shared_a ? 0 : l->a_bytes);
+    } else {
+        l->scheme = ML_GEMM_BLOCKED;
+        l->partial_sums = l->k_blocks > 1 && !s->out_is_f32;
+        l->mb = balanced(s->m, A_SLAB_MAX / (size * l->kc), s->mr);
+        l->nb = balanced(s->n, s->block.nc, s->nr);
+        if (l->partial_sums)
+            l->mb = balanced(s->m, min64(l->mb, ACC_SLAB_MAX / (size * l->nb)), s->mr);
+        l->a_bytes = l->mb / s->mr * line_up(s->mr * l->kc * size);
+        l->b_bytes = l->nb / s->nr * line_up(s->nr * l->kc * size);
+        l->acc_bytes = l->partial_sums ? line_up(l->mb * l->nb * size) : 0;
+        l->shared_bytes = l->a_bytes + l->b_bytes + l->acc_bytes;
+    }
+    l->total_bytes = l->shared_bytes + l->private_bytes * s->threads;
+}
+
+int64_t ml_gemm_scratch_bytes(const ml_op *op, const ml_plan *plan, int threads) {
+    const ml_matmul_params *p = &op->matmul;
+    if (p->m <= 0 || p->n <= 0 || p->batch <= 0)
+        return 0;
+    ml_gemm_shape shape = {.m = p->m,
+                           .n = p->n,
+                           .k = p->alpha == 0.0f ? 0 : p->k,
+                           .batch = p->batch,
+                           .mr = plan->kernel->mr,
+                           .nr = plan->kernel->nr,
+                           .block = plan->block,
+                           .out_is_f32 = op->out[0].dtype == ML_F32,
+                           .threads = threads};
+    ml_gemm_layout layout;
+    ml_gemm_layout_of(&shape, &layout);
+    int64_t bytes = layout.total_bytes;
+    shape.m = p->n;
+    shape.n = p->m;
+    ml_gemm_layout_of(&shape, &layout);
+    return bytes > layout.total_bytes ? bytes : layout.total_bytes;
+}
