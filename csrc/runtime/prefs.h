@@ -56,9 +56,9 @@ typedef struct ml_pref_values {
     ml_prefs select; /* what the dispatcher looks at; the only part that ml_prefs_push can change */
 
     /* The rest has its effect when a context is made. "" and 0 mean "not given". */
-    char device[ML_PREF_NAME_MAX];             /* "cpu", "metal", "cuda"; "": the best one present */
-    uint32_t isa_mask;                         /* ML_ISA_... bits that may be used; ~0u: all that the CPU has */
-    int num_threads;                           /* 0: every CPU this process may use */
+    char device[ML_PREF_NAME_MAX]; /* "cpu", "metal", "cuda"; "": the best one present */
+    uint32_t isa_mask;             /* ML_ISA_... bits that may be used; ~0u: all that the CPU has */
+    int num_threads;               /* 0: every CPU this process may use */
     ml_log_level log_level;
     char metrics_jsonl_path[ML_PREF_PATH_MAX]; /* "": none */
     bool metrics_console;
@@ -76,8 +76,8 @@ typedef struct ml_pref_set {
 /* Nothing given, every value its default. */
 void ml_pref_set_init(ml_pref_set *set);
 
-/* Reads the environment. An unknown value is reported once per process (ml_warn_once, with the accepted ones) and counts
- * as unset; so does an empty one, silently. A canonical name beats its alias. */
+/* Reads the environment. An unknown value is reported once per process (ml_warn_once, with the accepted ones) and
+ * counts as unset; so does an empty one, silently. A canonical name beats its alias. */
 void ml_pref_set_load_env(ml_pref_set *set);
 
 /* The same from another source than getenv, for tests. warn takes each complaint; it may be NULL. */
@@ -88,13 +88,13 @@ typedef struct ml_pref_source {
 } ml_pref_source;
 void ml_pref_set_load_from(ml_pref_set *set, const ml_pref_source *source);
 
-/* Adds keywords ("matmul_backend", or an alias's "smalln_max_n"; never the METALLIC_ spelling). A canonical keyword beats
- * its alias whatever their order; of one keyword given twice the last counts. Errors: ML_ERR_VALUE (unknown keyword, or a
- * value that the preference does not accept; the message lists what is accepted), set unchanged then. */
+/* Adds keywords ("matmul_backend", or an alias's "smalln_max_n"; never the METALLIC_ spelling). A canonical keyword
+ * beats its alias whatever their order; of one keyword given twice the last counts. Errors: ML_ERR_VALUE (unknown
+ * keyword, or a value that the preference does not accept; the message lists what is accepted), set unchanged then. */
 ml_status ml_pref_set_load(ml_pref_set *set, const ml_pref *prefs, int n);
 
-/* Lays what `high` gives over `low`. Within one layer VARIANT_FORCE beats FORCE_SMALLN; between layers the higher one wins:
- * giving either in `high` takes the other one back to its default unless `high` gives it too. */
+/* Lays what `high` gives over `low`. Within one layer VARIANT_FORCE beats FORCE_SMALLN; between layers the higher one
+ * wins: giving either in `high` takes the other one back to its default unless `high` gives it too. */
 void ml_pref_set_merge(ml_pref_set *low, const ml_pref_set *high);
 
 static inline bool ml_pref_given(const ml_pref_set *set, ml_pref_id id) {
