@@ -1,0 +1,148 @@
+"""What a sweep measures: cases (shapes and flags of one operation) and the suites that list them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+DTYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def dtype_name(text: str) -> str:
+    """The full name of a dtype given by its full or short one. Raises ValueError."""
+    for name, short in DTYPES.items():
+        if text in (name, short):
+            return name
+    raise ValueError(f"unknown dtype {text!r}: one of {', '.join(DTYPES.values())}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Matmul:
+    """out [batch, m, n] = alpha * a [batch, m, k] @ b [batch, k, n] + beta * c + bias [n].
+
+    transpose_a, transpose_b: the operand lies transposed in memory, as an LLM's weight [n, k] does (transpose_b).
+    batch 0 means matrices without a batch dimension. With beta != 0, c is an array of out's shape beside it.
+    """
+
+    m: int
+    n: int
+    k: int
+    batch: int = 0
+    transpose_a: bool = False
+    transpose_b: bool = False
+    bias: bool = False
+    alpha: float = 1.0
+    beta: float = 0.0
+
+    op = "matmul"
+
+    @property
+    def label(self) -> str:
+        text = f"{self.batch}x" if self.batch else ""
+        text += f"{self.m}x{self.n}x{self.k} " + ("t" if self.transpose_a else "n") + ("t" if self.transpose_b else "n")
+        if self.bias:
+            text += " bias"
+        if (self.alpha, self.beta) != (1.0, 0.0):
+            text += f" a{self.alpha:g} b{self.beta:g}"
+        return text
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Operands as they lie in memory."""
+        lead = (self.batch,) if self.batch else ()
+        shapes = {
+            "a": (*lead, self.k, self.m) if self.transpose_a else (*lead, self.m, self.k),
+            "b": (*lead, self.n, self.k) if self.transpose_b else (*lead, self.k, self.n),
+        }
+        if self.beta != 0:
+            shapes["c"] = (*lead, self.m, self.n)
+        if self.bias:
+            shapes["bias"] = (self.n,)
+        return shapes
+
+    def out_shape(self) -> tuple[int, ...]:
+        return (self.batch, self.m, self.n) if self.batch else (self.m, self.n)
+
+    def bytes(self, dtype: str) -> int:
+        """Bytes that must cross memory at least: every operand read once, the result written once."""
+        elements = self.m * self.n * max(self.batch, 1)
+        for shape in self.shapes().values():
+            size = 1
+            for dim in shape:
+                size *= dim
+            elements += size
+        return elements * ITEMSIZE[dtype]
+
+    def flops(self) -> int:
+        return 2 * self.m * self.n * self.k * max(self.batch, 1)
+
+
+Case = Matmul
+
+
+def _qwen25() -> Iterable[Case]:
+    # Qwen2.5-0.5B, one token: gate and up projections fused, down, output of attention, fused q, k and v, the
+    # vocabulary, one of gate and up.
+    for n, k, bias in [
+        (9728, 896, False),
+        (896, 4864, False),
+        (896, 896, False),
+        (1152, 896, True),
+        (151936, 896, False),
+        (4864, 896, False),
+    ]:
+        yield Matmul(1, n, k, transpose_b=True, bias=bias)
+
+
+def _matmul_dispatcher() -> Iterable[Case]:
+    # Every road through the dispatcher: both orientations, all buckets, both tiles, the generic class, and what is
+    # fused.
+    yield Matmul(4, 4, 4)
+    for n in (1, 2, 4, 8, 16):
+        yield Matmul(512, n, 1024)
+        yield Matmul(n, 512, 1024, transpose_b=True)
+    yield Matmul(32, 256, 256)
+    yield Matmul(128, 48, 512)
+    for size in (128, 512, 1024):
+        yield Matmul(size, size, size)
+    for transpose_a, transpose_b in ((False, True), (True, False), (True, True)):
+        yield Matmul(512, 512, 512, transpose_a=transpose_a, transpose_b=transpose_b)
+    yield Matmul(512, 512, 512, alpha=0.5, beta=2.0)
+    yield Matmul(128, 1152, 896, transpose_b=True, bias=True)
+    yield Matmul(64, 64, 64, batch=16)
+
+
+def _matmul_dispatcher_smalln() -> Iterable[Case]:
+    for m in (128, 512, 2048):
+        for k in (1024, 2048, 4096):
+            for n in range(1, 33):
+                yield Matmul(m, n, k)
+
+
+def _mlx_vs_mps_matmul() -> Iterable[Case]:
+    for size in (64, 128, 256, 512, 1024, 2048):
+        yield Matmul(size, size, size)
+    for transpose_a, transpose_b in ((False, True), (True, False), (True, True)):
+        yield Matmul(512, 512, 512, transpose_a=transpose_a, transpose_b=transpose_b)
+    for m in (16, 64, 256):
+        yield Matmul(m, 896, 4864, transpose_b=True)
+        yield Matmul(m, 9728, 896, transpose_b=True)
+    yield Matmul(512, 512, 512, alpha=0.5, beta=2.0)
+    yield Matmul(128, 128, 64, batch=14)
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    about: str
+    cases: Callable[[], Iterable[Case]]
+    backends: tuple[str, ...] = ("auto", "mlx", "gemv", "mps")
+
+
+SUITES = {
+    "qwen25": Suite("the matrix products of one decoding step of Qwen2.5-0.5B", _qwen25),
+    "matmul_dispatcher": Suite("one case or more for every road through the dispatcher", _matmul_dispatcher),
+    "matmul_dispatcher_smalln": Suite(
+        "M x N x K with N from 1 to 32: where small-N ends", _matmul_dispatcher_smalln, ("auto", "gemv", "mlx")
+    ),
+    "mlx_vs_mps_matmul": Suite("our tiled GEMM against the vendor's", _mlx_vs_mps_matmul, ("mlx", "mps")),
+}
