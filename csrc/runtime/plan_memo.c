@@ -27,14 +27,19 @@ typedef struct signature {
 /* Low bits of an address that may decide which vector accesses are allowed: dispatch/key.c looks at 16 bytes. */
 static uint64_t alignment_class(const ml_view *v) {
     uint64_t address = (uint64_t)v->offset;
-    if (v->buf && v->buf->host)
+    if (v->buf->host)
         address += (uint64_t)(uintptr_t)v->buf->host;
     return (unsigned)__builtin_ctzll(address | 16);
 }
 
+/* Absent operands and numbers have no buffer. */
 static void add_view(signature *s, const ml_view *v) {
-    s->at[s->words++] = (uint64_t)v->dtype | (uint64_t)(unsigned)v->ndim << 8 | (uint64_t)(v->buf != NULL) << 16 |
-                        alignment_class(v) << 24;
+    if (!v->buf) {
+        s->at[s->words++] = 0;
+        return;
+    }
+    s->at[s->words++] =
+        (uint64_t)v->dtype | (uint64_t)(unsigned)v->ndim << 8 | UINT64_C(1) << 16 | alignment_class(v) << 24;
     for (int i = 0; i < v->ndim; i++) {
         s->at[s->words++] = (uint64_t)v->shape[i];
         s->at[s->words++] = (uint64_t)v->strides[i];
