@@ -84,7 +84,7 @@ def _typed(row: dict[str, str]) -> dict:
 
 def read_csv(path: Path) -> list[dict]:
     """Rows of a CSV file; a last line without its end was cut off and does not count."""
-    text = path.read_text(newline="")
+    text = path.read_bytes().decode()
     whole = text[: text.rfind("\n") + 1]
     reader = csv.DictReader(io.StringIO(whole))
     if reader.fieldnames is not None and set(KEY) - set(reader.fieldnames):

@@ -1,9 +1,9 @@
 """Right or wrong: a result against float64, within the error that its arithmetic allows.
 
 The bound of one element is one rounding of the result in its dtype, 2^-24 |ref| (f32), 2^-11 |ref| (f16) or
-2^-8 |ref| (bf16), plus c K 2^-24 (|A| |B|) for a sum of K products in f32 in any order, with c = 1 (Higham, Accuracy and
-Stability of Numerical Algorithms, section 3.1). Scaling by alpha and adding beta * c and bias make up to four roundings
-more.
+2^-8 |ref| (bf16), plus c K 2^-24 (|A| |B|) for a sum of K products in f32 in any order, with c = 1 (Higham, Accuracy
+and Stability of Numerical Algorithms, section 3.1). Scaling by alpha and adding beta * c and bias make up to four
+roundings more.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ from .suites import Case
 from .workers import Team, WorkerDied
 
 MIN_ROUNDS, MAX_ROUNDS = 5, 100
-LONG_CALL = 0.1  # seconds: longer calls need no untimed ones before a sample
 COLD_FACTOR = 2  # cold buffers together: this many last-level caches
 MAX_COPIES = 512
 ROW_SECONDS = 0.2  # measuring time per row when there is no budget
@@ -125,11 +124,10 @@ class CaseRun:
     def measure(self, seconds: float, tick: Callable[[], None]) -> None:
         """Rounds for about `seconds`, at least MIN_ROUNDS of them (3 when they take more than thrice the time)."""
         turns: list[Callable[[], None]] = []
-        for contender, answer in self.answers.items():
-            if "seconds" in answer:
-                for mode, gap in self.modes.items():
-                    if not gap:
-                        turns.append(lambda c=contender, m=mode: self._sample(c, m))
+        for contender in filter(self._runs, self.answers):
+            for mode, gap in self.modes.items():
+                if not gap:
+                    turns.append(lambda c=contender, m=mode: self._sample(c, m))
         if not turns:
             return
         for mode in self.modes:
@@ -146,24 +144,23 @@ class CaseRun:
                 break
 
     def _sample(self, contender: Contender, mode: str) -> None:
-        answer = self.answers[contender]
-        if "seconds" not in answer:
+        if not self._runs(contender):
             return
-        seconds = answer["seconds"]
         try:
-            reply = self.team.ask(
-                contender.library, "sample", choice=self.index[contender], mode=mode, seconds=seconds,
-                settle=self.plan.settle if seconds < LONG_CALL else -1.0,
-            )  # fmt: skip
+            index = self.index[contender]
+            reply = self.team.ask(contender.library, "sample", choice=index, mode=mode, settle=self.plan.settle)
         except WorkerDied as error:
             reply = {"error": str(error)}
         if "error" in reply:
-            for other, theirs in self.answers.items():
-                if other.library == contender.library and "seconds" in theirs:
+            for other in self.answers:
+                if other.library == contender.library and self._runs(other):
                     self.answers[other] = {"error": reply["error"]}
             return
         self.samples.setdefault((contender, mode), []).append(reply["us"])
         self.calls[contender, mode] = reply["calls"]
+
+    def _runs(self, contender: Contender) -> bool:
+        return not self.answers[contender].keys() & {"gap", "error"}
 
     def _ceiling(self, mode: str, name: str, **request) -> None:
         reply = self.team.ask("metallic", "ceiling", **request)

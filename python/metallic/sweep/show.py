@@ -30,7 +30,10 @@ def cell(row: dict | None) -> str:
 
 
 def column(row: dict) -> str:
-    return row["backend"] if row["library"] == "metallic" else row["library"]
+    """What a contender is called: our backends by their names, so Apple's library, a peer, goes by its module's."""
+    if row["library"] == "metallic":
+        return row["backend"]
+    return "mlx.core" if row["library"] == "mlx" else row["library"]
 
 
 def table(rows: Sequence[dict]) -> tuple[list[str], list[list[str]]]:
