@@ -68,6 +68,7 @@ static void cpu_caps(ml_device *dev, uint32_t isa_mask, ml_caps *out) {
 /* ---- memory ------------------------------------------------------------------------------------------------------------- */
 
 #define HUGE_PAGE ((size_t)2 << 20)
+#define PAGE ((size_t)16 << 10) /* of Apple silicon, the largest there is: GPUs take memory aligned so without a copy */
 
 static void destroy_buffer(ml_buffer *self) {
     free(self->host);
@@ -76,13 +77,12 @@ static void destroy_buffer(ml_buffer *self) {
 
 /* From 2 MiB on, aligned to huge pages: a weight matrix read once per token costs a TLB miss per 4 KiB otherwise. */
 static ml_status cpu_alloc(ml_device *dev, size_t size, ml_buffer **out) {
-    size_t page = (size_t)ml_cpu_info_get()->page_bytes;
-    size_t align = size >= HUGE_PAGE ? HUGE_PAGE : page;
+    size_t align = size >= HUGE_PAGE ? HUGE_PAGE : PAGE;
     if (size == 0 || size > SIZE_MAX - align)
         return ml_fail(ML_ERR_MEMORY, "cannot allocate %zu bytes", size);
     ml_buffer *b = calloc(1, sizeof *b);
     void *host = NULL;
-    if (!b || posix_memalign(&host, align, (size + page - 1) / page * page) != 0) {
+    if (!b || posix_memalign(&host, align, (size + PAGE - 1) / PAGE * PAGE) != 0) {
         free(b);
         return ml_fail(ML_ERR_MEMORY, "out of memory for %zu bytes", size);
     }
