@@ -245,6 +245,11 @@ static void run_panel(gemm_run *run, int threads) {
 /* ---- blocked scheme ------------------------------------------------------------------------------------------------
  */
 
+/* Strips of `width` rows out of `extent`. */
+typedef struct pack_range {
+    int64_t first, last, width, extent;
+} pack_range;
+
 static float *slab_b(const gemm_run *run) {
     return run->shared + run->layout.a_bytes / (int64_t)sizeof(float);
 }
@@ -252,28 +257,33 @@ static float *slab_acc(const gemm_run *run) {
     return slab_b(run) + run->layout.b_bytes / (int64_t)sizeof(float);
 }
 
+/* Packs strips [first, last) of `extent` rows of src (all of this k block) into a slab. */
+static void pack_strips(const gemm_run *run, ml_gemm_pack_fn pack, float *slab, const ml_mat *src,
+                        const pack_range *range) {
+    for (int64_t strip = range->first; strip < range->last; strip++) {
+        int64_t row = strip * range->width;
+        ml_mat from = mat_at(src, row, 0);
+        pack(slab + strip * line_floats(range->width * run->kb), &from, min64(range->width, range->extent - row),
+             run->kb);
+    }
+}
+
 static void blocked_pack_task(void *arg, int64_t task, int worker) {
     const gemm_run *run = arg;
     const ml_gemm_impl *impl = run->impl;
     if (task < run->pack_tasks_a) {
-        int64_t last = min64((task + 1) * run->pack_strips, ceil_div(run->mb, impl->mr));
-        for (int64_t strip = task * run->pack_strips; strip < last; strip++) {
-            int64_t row = strip * impl->mr;
-            ml_mat src = mat_at(&run->problem.a, run->i0 + row, run->p0);
-            impl->pack_a(run->shared + strip * line_floats(impl->mr * run->kb), &src, min64(impl->mr, run->mb - row),
-                         run->kb);
-        }
+        const pack_range range = {task * run->pack_strips,
+                                  min64((task + 1) * run->pack_strips, ceil_div(run->mb, impl->mr)), impl->mr, run->mb};
+        ml_mat src = mat_at(&run->problem.a, run->i0, run->p0);
+        pack_strips(run, impl->pack_a, run->shared, &src, &range);
         return;
     }
     task -= run->pack_tasks_a;
-    int64_t last = min64((task + 1) * run->pack_panels, ceil_div(run->nb, impl->nr));
-    for (int64_t panel = task * run->pack_panels; panel < last; panel++) {
-        int64_t col = panel * impl->nr;
-        ml_mat src = mat_at(&run->problem.b, run->p0, run->j0 + col);
-        src = mat_t(&src);
-        impl->pack_b(slab_b(run) + panel * line_floats(impl->nr * run->kb), &src, min64(impl->nr, run->nb - col),
-                     run->kb);
-    }
+    const pack_range range = {task * run->pack_panels,
+                              min64((task + 1) * run->pack_panels, ceil_div(run->nb, impl->nr)), impl->nr, run->nb};
+    ml_mat src = mat_at(&run->problem.b, run->p0, run->j0);
+    src = mat_t(&src);
+    pack_strips(run, impl->pack_b, slab_b(run), &src, &range);
 }
 
 static void blocked_tile_task(void *arg, int64_t task, int worker) {

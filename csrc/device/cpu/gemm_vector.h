@@ -13,6 +13,7 @@
  */
 #include "device/cpu/cpu.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define NR (NV * VW)
@@ -230,21 +231,26 @@ static void ukr(int64_t k, const float *a, const float *b, const ml_ukr_tile *t)
  */
 
 /* Element i runs along memory: copy (and convert) `width` elements per k. */
-ALWAYS_INLINE void pack_along_width(float *dst, const char *src, const ml_mat *x, int64_t count, int64_t k,
-                                    const int width, const ml_dtype dtype) {
-    const int64_t step = x->cs * (int64_t)ml_dtype_size_of(dtype);
-    const int size = (int)ml_dtype_size_of(dtype);
-    if (count == width && width % VW == 0) {
-        for (int64_t p = 0; p < k; p++, src += step, dst += width)
-            UNROLL for (int j = 0; j < width; j += VW) v_store(dst + j, load_lanes(dtype, src + j * size, VW));
+ALWAYS_INLINE void pack_along_width(float *dst, const ml_mat *x, int64_t count, int64_t k, const int width,
+                                    const ml_dtype dtype) {
+    const int64_t size = (int64_t)ml_dtype_size_of(dtype), step = x->cs * size;
+    const char *src = x->data;
+    if (count == width) {
+        /* A narrow width stores whole vectors too: the next row overwrites what is too much. The last row must not. */
+        int64_t last = width % VW ? k - 1 : k;
+        for (int64_t p = 0; p < last; p++, src += step, dst += width)
+            UNROLL for (int j = 0; j < width; j += VW)
+                v_store(dst + j, load_lanes(dtype, src + j * size, width - j < VW ? width - j : VW));
+        if (last < k)
+            v_store_n(dst, load_lanes(dtype, src, width), width);
         return;
     }
     for (int64_t p = 0; p < k; p++, src += step, dst += width) {
         for (int j = 0; j < width; j += VW) {
             int lanes = count - j > VW ? VW : count > j ? (int)(count - j) : 0;
             vf v = lanes > 0 ? load_lanes(dtype, src + j * size, lanes) : v_zero();
-            if (width % VW == 0 || p + 1 < k)
-                v_store(dst + j, v); /* lanes past a narrow width are overwritten by the next row */
+            if (width % VW == 0)
+                v_store(dst + j, v);
             else
                 v_store_n(dst + j, v, width - j);
         }
@@ -252,10 +258,10 @@ ALWAYS_INLINE void pack_along_width(float *dst, const char *src, const ml_mat *x
 }
 
 /* k runs along memory: blocks of VW x VW are transposed in registers. */
-ALWAYS_INLINE void pack_along_k(float *dst, const char *src, const ml_mat *x, int64_t count, int64_t k, const int width,
+ALWAYS_INLINE void pack_along_k(float *dst, const ml_mat *x, int64_t count, int64_t k, const int width,
                                 const ml_dtype dtype) {
-    const int64_t step = x->rs * (int64_t)ml_dtype_size_of(dtype);
-    const int size = (int)ml_dtype_size_of(dtype);
+    const int64_t size = (int64_t)ml_dtype_size_of(dtype), step = x->rs * size;
+    const char *src = x->data;
     for (int64_t p = 0; p < k; p += VW) {
         int steps = k - p < VW ? (int)(k - p) : VW;
         for (int j = 0; j < width; j += VW) {
@@ -283,47 +289,68 @@ ALWAYS_INLINE void pack_along_k(float *dst, const char *src, const ml_mat *x, in
     }
 }
 
-/* Any strides: raw elements are gathered a few rows at a time, then converted as one run. */
-ALWAYS_INLINE void pack_gather(float *dst, const char *src, const ml_mat *x, int64_t count, int64_t k, const int width,
-                               const ml_dtype dtype) {
-    if (dtype == ML_F32) {
-        const float *from = (const float *)(const void *)src;
-        for (int64_t p = 0; p < k; p++, from += x->cs, dst += width) {
-            for (int64_t i = 0; i < count; i++)
-                dst[i] = from[i * x->rs];
-            for (int64_t i = count; i < width; i++)
-                dst[i] = 0.0f;
-        }
-        return;
+/* dst[s * width + i] = src[s * cs + i * rs] for VW steps or fewer, the smaller stride inside, so that a cache line is
+ * read once however the others alias with it. */
+#define DEFINE_GATHER(name, type)                                                                                      \
+    ALWAYS_INLINE void name(type *dst, const type *src, const ml_mat *x, int64_t count, int64_t steps,                 \
+                            const int width) {                                                                         \
+        const int64_t rs = x->rs, cs = x->cs;                                                                          \
+        if (llabs(rs) <= llabs(cs)) {                                                                                  \
+            for (int64_t s = 0; s < steps; s++)                                                                        \
+                for (int64_t i = 0; i < count; i++)                                                                    \
+                    dst[s * width + i] = src[s * cs + i * rs];                                                         \
+        } else {                                                                                                       \
+            for (int64_t i = 0; i < count; i++)                                                                        \
+                for (int64_t s = 0; s < steps; s++)                                                                    \
+                    dst[s * width + i] = src[s * cs + i * rs];                                                         \
+        }                                                                                                              \
     }
+DEFINE_GATHER(gather_32, float)
+DEFINE_GATHER(gather_16, uint16_t)
+
+/* Any strides: raw elements are gathered a few steps at a time; 16-bit ones are then converted as one run. */
+ALWAYS_INLINE void pack_gather(float *dst, const ml_mat *x, int64_t count, int64_t k, const int width,
+                               const ml_dtype dtype) {
     uint16_t raw[VW * NR];
-    const uint16_t *from = (const uint16_t *)(const void *)src;
-    memset(raw, 0, sizeof raw);
+    if (count < width) {
+        memset(raw, 0, sizeof raw);
+        if (dtype == ML_F32)
+            memset(dst, 0, (size_t)(k * width) * sizeof(float));
+    }
     for (int64_t p = 0; p < k; p += VW) {
         int steps = k - p < VW ? (int)(k - p) : VW;
-        for (int s = 0; s < steps; s++, from += x->cs)
-            for (int64_t i = 0; i < count; i++)
-                raw[s * width + i] = from[i * x->rs];
-        int total = steps * width;
-        for (int t = 0; t < total; t += VW) {
-            int lanes = total - t < VW ? total - t : VW;
-            vf v = load_lanes(dtype, raw + t, lanes);
-            store_lanes(ML_F32, dst + p * width + t, v, lanes);
+        float *to = dst + p * width;
+        if (dtype == ML_F32) {
+            const float *src = (const float *)x->data + p * x->cs;
+            if (count == width && steps == VW)
+                gather_32(to, src, x, width, VW, width);
+            else
+                gather_32(to, src, x, count, steps, width);
+            continue;
         }
+        const uint16_t *src = (const uint16_t *)x->data + p * x->cs;
+        if (count == width && steps == VW)
+            gather_16(raw, src, x, width, VW, width);
+        else
+            gather_16(raw, src, x, count, steps, width);
+        for (int t = 0, total = steps * width; t < total; t += VW)
+            store_lanes(ML_F32, to + t, load_lanes(dtype, raw + t, VW), total - t < VW ? total - t : VW);
     }
 }
 
 ALWAYS_INLINE void pack_dtype(float *dst, const ml_mat *x, int64_t count, int64_t k, const int width,
                               const ml_dtype dtype) {
     if (x->rs == 1 || count == 1)
-        pack_along_width(dst, x->data, x, count, k, width, dtype);
+        pack_along_width(dst, x, count, k, width, dtype);
     else if (x->cs == 1 || k == 1)
-        pack_along_k(dst, x->data, x, count, k, width, dtype);
+        pack_along_k(dst, x, count, k, width, dtype);
     else
-        pack_gather(dst, x->data, x, count, k, width, dtype);
+        pack_gather(dst, x, count, k, width, dtype);
 }
 
 ALWAYS_INLINE void pack(float *dst, const ml_mat *x, int64_t count, int64_t k, const int width) {
+    if (k == 0)
+        return;
     switch (x->dtype) {
     case ML_F16:
         pack_dtype(dst, x, count, k, width, ML_F16);
