@@ -3,6 +3,8 @@
 #include "dispatch/gemm_layout.h"
 #include "dispatch/gemv_layout.h"
 
+#include <string.h>
+
 #define SMALL_N_LIMIT 16 /* the largest bucket */
 #define WIN_GAIN 1.05f   /* a measured winner replaces the default from 5 % on */
 #define MATMUL_SUP_ALL (ML_SUP_BIAS | ML_SUP_ACTIVATION | ML_SUP_ALPHA_BETA | ML_SUP_ANY_STRIDES | ML_SUP_MIXED_DTYPES)
@@ -87,12 +89,11 @@ static const ml_kernel_desc *find(const ml_matmul_case *c, int family, ml_why *w
 
 /* The row of this name when it is present and can do the case. */
 static const ml_kernel_desc *find_named(const ml_matmul_case *c, int family, const char *name) {
+    if (!family_present(c->caps, family))
+        return NULL;
     ml_caps one = *c->caps;
     for (int i = 0; i < c->caps->n_kernels; i++) {
-        const char *p = c->caps->kernels[i].name, *q = name;
-        while (*p && *p == *q)
-            p++, q++;
-        if (*p != *q)
+        if (strcmp(c->caps->kernels[i].name, name) != 0)
             continue;
         one.kernels = &c->caps->kernels[i];
         one.n_kernels = 1;
@@ -194,16 +195,12 @@ static const ml_tuning_row *find_measured(const ml_matmul_case *c, const ml_kern
         if (c->m < t->m_min || c->m > t->m_max || c->n < t->n_min || c->n > t->n_max || c->k < t->k_min ||
             c->k > t->k_max)
             continue;
-        if (c->forced != ML_BACKEND_AUTO && t->family != (int)c->forced)
+        if (c->forced != ML_BACKEND_AUTO && (t->family != (int)c->forced || !t->kernel))
             continue;
         if (c->variant == ML_FORCE_GEMM && t->family == ML_BACKEND_GEMV)
             continue;
-        *kernel = NULL;
-        if (t->kernel && family_present(c->caps, t->family))
-            *kernel = find_named(c, t->family, t->kernel);
         ml_why why_not;
-        if (!*kernel)
-            *kernel = find(c, t->family, &why_not);
+        *kernel = t->kernel ? find_named(c, t->family, t->kernel) : find(c, t->family, &why_not);
         if (*kernel)
             return t;
     }
