@@ -1,0 +1,73 @@
+# make sweep      install and time the Qwen2.5 shapes against NumPy (needs NumPy only)
+# make test       install with the [test] extra, run the C tests and pytest
+# make lint       formatting, static checks, layer order
+# make sanitize   the tests under Address-, UndefinedBehavior- and ThreadSanitizer (SHORT=1: a few minutes)
+# make bench      all suites against all peers, into bench-*.csv and bench-*.json
+# make clean      remove builds and environments
+#
+# Each target makes its own virtual environment under .venv-* and keeps it until the sources change. Nothing needs to be
+# installed or activated beforehand but Python (3.10 or later) and a C compiler.
+
+PYTHON ?= python3
+SHORT ?=
+SWEEP ?= --suite qwen25 --dtype f32,f16,bf16 --backends auto,mlx,gemv,mps --peers numpy
+PEERS ?= numpy,torch,onnxruntime,mlx
+SUITES := qwen25 matmul_dispatcher matmul_dispatcher_smalln mlx_vs_mps_matmul
+
+# An active environment, or variables set for another Python, must not leak into ours.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+SOURCES := pyproject.toml meson.build meson.options $(shell find csrc python tests/c tuning -type f \
+	-not -path '*/__pycache__/*' -not -name '*.pyc' 2>/dev/null)
+
+.PHONY: sweep test lint sanitize bench clean
+.DELETE_ON_ERROR:
+
+# $(call venv,directory): a virtual environment, made when it is missing
+define venv
+	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+endef
+
+.venv-sweep/.done: $(SOURCES)
+	$(call venv,.venv-sweep)
+	.venv-sweep/bin/python -m pip install -q .
+	@touch $@
+
+.venv-test/.done: $(SOURCES)
+	$(call venv,.venv-test)
+	.venv-test/bin/python -m pip install -q '.[test]' meson ninja meson-python
+	@touch $@
+
+.venv-bench/.done: $(SOURCES)
+	$(call venv,.venv-bench)
+	.venv-bench/bin/python -m pip install -q '.[bench]'
+	@touch $@
+
+.venv-lint/.done: pyproject.toml
+	$(call venv,.venv-lint)
+	.venv-lint/bin/python -m pip install -q clang-format==23.1.5 clang-tidy==23.1.4 ruff==0.17.5 meson ninja
+	@touch $@
+
+sweep: .venv-sweep/.done
+	.venv-sweep/bin/metallic sweep $(SWEEP)
+
+test: .venv-test/.done
+	tools/c_tests.sh .venv-test build-test
+	.venv-test/bin/python -m pytest
+
+lint: .venv-lint/.done
+	tools/lint.sh .venv-lint
+
+sanitize: .venv-test/.done
+	SHORT=$(SHORT) tools/sanitize.sh .venv-test
+
+bench: .venv-bench/.done
+	for suite in $(SUITES); do \
+		.venv-bench/bin/metallic sweep --suite $$suite --dtype f32,f16,bf16 --peers $(PEERS) --resume \
+			--out bench-$$suite.csv --json bench-$$suite.json || exit; \
+	done
+
+clean:
+	rm -rf build build-* .venv-sweep .venv-test .venv-lint .venv-bench dist .pytest_cache .hypothesis .ruff_cache
