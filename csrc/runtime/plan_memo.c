@@ -24,12 +24,10 @@ typedef struct signature {
     uint64_t at[SIGNATURE_WORDS + 2 * ML_MAX_DIMS + 2]; /* room for one view beyond the limit */
 } signature;
 
-/* Low bits of an address that may decide which vector accesses are allowed: dispatch/key.c looks at 16 bytes. */
+/* Low bits of the addresses that may decide which vector accesses are allowed: dispatch/key.c looks at 16 bytes. */
 static uint64_t alignment_class(const ml_view *v) {
-    uint64_t address = (uint64_t)v->offset;
-    if (v->buf->host)
-        address += (uint64_t)(uintptr_t)v->buf->host;
-    return (unsigned)__builtin_ctzll(address | 16);
+    const uint64_t host = (uint64_t)(uintptr_t)v->buf->host, offset = (uint64_t)v->offset;
+    return (uint64_t)__builtin_ctzll(host | 16) | (uint64_t)__builtin_ctzll(offset | 16) << 8;
 }
 
 /* Absent operands and numbers have no buffer. */
