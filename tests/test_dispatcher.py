@@ -7,6 +7,7 @@ import itertools
 import random
 
 import pytest
+
 from metallic import _core
 
 FLOATS = ["float32", "float16", "bfloat16"]
