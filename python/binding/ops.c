@@ -1,0 +1,362 @@
+/* The operations as Python functions and as methods of Context: parse, borrow the operands, call the core. */
+#include "mlpy.h"
+
+ml_context *mlpy_pick_context(mlpy_state *st, ml_context *given, PyObject *const *objects, int n) {
+    if (given)
+        return given;
+    for (int i = 0; i < n; i++) {
+        if (objects[i] && mlpy_is_tensor(objects[i]))
+            return mlpy_context_of_tensor(st, mlpy_tensor_of(objects[i]));
+    }
+    return mlpy_default_context(st);
+}
+
+/* The context of a call: that of a method, else the argument ctx. *out stays NULL when neither is given. */
+static int given_context(const mlpy_call *call, PyObject *arg, ml_context **out) {
+    *out = call->ctx;
+    if (!arg || arg == Py_None)
+        return 0;
+    if (call->ctx) {
+        PyErr_SetString(PyExc_TypeError, "ctx: this is a method of a context already");
+        return -1;
+    }
+    if (Py_TYPE(arg) != call->st->context_type) {
+        PyErr_Format(PyExc_TypeError, "ctx must be a Context or None, not %.100s", Py_TYPE(arg)->tp_name);
+        return -1;
+    }
+    *out = ((mlpy_context *)arg)->ctx;
+    return 0;
+}
+
+/* ---- matmul --------------------------------------------------------------------------------------------------------
+ */
+
+/* The Python operands of a matmul beside its plain arguments. */
+typedef struct matmul_objects {
+    PyObject *a, *b, *c, *bias, *out;
+} matmul_objects;
+
+/* Rough multiply-adds and bytes, to decide on the GIL only: every element of one operand meets the other's row or
+ * column. */
+static bool matmul_is_long(const ml_matmul_args *args) {
+    const ml_view *a = &args->a->view, *b = &args->b->view;
+    int64_t a_size = ml_view_size(a), b_size = ml_view_size(b), m = 1, n = 1;
+    if (a->ndim >= 2)
+        m = a->shape[a->ndim - (args->transpose_a ? 1 : 2)];
+    if (b->ndim >= 2)
+        n = b->shape[b->ndim - (args->transpose_b ? 2 : 1)];
+    double flops_a = 2.0 * (double)a_size * (double)n, flops_b = 2.0 * (double)b_size * (double)m;
+    double flops = flops_a > flops_b ? flops_a : flops_b;
+    return mlpy_is_long(flops < 1e18 ? (int64_t)flops : INT64_MAX, (a_size + b_size) * 2);
+}
+
+static ml_status call_matmul(ml_context *ctx, const ml_matmul_args *args, ml_tensor **out) {
+    if (!matmul_is_long(args))
+        return ml_matmul(ctx, args, out);
+    ml_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = ml_matmul(ctx, args, out);
+    Py_END_ALLOW_THREADS
+    return status;
+}
+
+static int missing(const mlpy_call *call, const char *name) {
+    mlpy_fail(call->st, ML_ERR_DTYPE, "%s: None is no array", name);
+    return -1;
+}
+
+/* args holds everything but the tensors. Returns out itself when it was given. */
+static PyObject *run_matmul(const mlpy_call *call, ml_context *given, const matmul_objects *o, ml_matmul_args *args) {
+    mlpy_state *st = call->st;
+    mlpy_enter(st);
+    PyObject *const objects[] = {o->a, o->b, o->out, o->c, o->bias};
+    static const char *const names[] = {"a", "b", "out", "c", "bias"};
+    mlpy_operand operands[5];
+    ml_context *ctx = mlpy_pick_context(st, given, objects, 5);
+    if (!ctx)
+        return NULL;
+    mlpy_import_options options = {.ctx = ctx, .dtype = -1, .copy = -1};
+    PyObject *result = NULL;
+    int n = 0;
+    while (n < 5) {
+        options.name = names[n];
+        int failed = mlpy_operand_get(st, objects[n], &options, n == 2 ? MLPY_WRITABLE : 0, &operands[n]);
+        n++;
+        if (failed)
+            goto done;
+    }
+    args->a = operands[0].t;
+    args->b = operands[1].t;
+    args->c = operands[3].t;
+    args->bias = operands[4].t;
+    if (!args->a || !args->b) {
+        missing(call, args->a ? "b" : "a");
+        goto done;
+    }
+    ml_tensor *out = operands[2].t;
+    ml_status status = call_matmul(ctx, args, &out);
+    if (status != ML_OK)
+        mlpy_raise(st, status);
+    else if (operands[2].t)
+        result = Py_NewRef(o->out);
+    else
+        result = mlpy_tensor_wrap(st, out);
+done:
+    while (n > 0)
+        mlpy_operand_clear(&operands[--n]);
+    return result;
+}
+
+PyObject *mlpy_matmul_plain(mlpy_state *st, PyObject *a, PyObject *b) {
+    const mlpy_call call = {.st = st};
+    ml_matmul_args args = ML_MATMUL_DEFAULTS;
+    return run_matmul(&call, NULL, &(matmul_objects){.a = a, .b = b}, &args);
+}
+
+/* matmul and the functions that fix its backend (AUTO: `backend` is a parameter). */
+static PyObject *matmul_with(const mlpy_call *call, const char *function, ml_matmul_backend backend) {
+    enum { A, B, TA, TB, ALPHA, BETA, C, BIAS, ACT, OUT, VARIANT, CTX, BACKEND, N };
+    mlpy_signature sig = {.function = function,
+                          .n = backend == ML_BACKEND_AUTO ? N : BACKEND,
+                          .positional_only = 2,
+                          .positional = 2,
+                          .required = 2,
+                          .names = {MLPY_S_a, MLPY_S_b, MLPY_S_transpose_a, MLPY_S_transpose_b, MLPY_S_alpha,
+                                    MLPY_S_beta, MLPY_S_c, MLPY_S_bias, MLPY_S_activation, MLPY_S_out, MLPY_S_variant,
+                                    MLPY_S_ctx, MLPY_S_backend}};
+    PyObject *v[N] = {NULL};
+    ml_context *ctx;
+    ml_matmul_args args = ML_MATMUL_DEFAULTS;
+    args.backend = backend;
+    if (mlpy_parse(call->st, &sig, call->args, call->nargs, call->kwnames, v) < 0 ||
+        given_context(call, v[CTX], &ctx) < 0 || mlpy_arg_bool(v[TA], &args.transpose_a) < 0 ||
+        mlpy_arg_bool(v[TB], &args.transpose_b) < 0 || mlpy_arg_float(v[ALPHA], "alpha", &args.alpha) < 0 ||
+        mlpy_arg_float(v[BETA], "beta", &args.beta) < 0 || mlpy_arg_activation(v[ACT], &args.activation) < 0 ||
+        mlpy_arg_backend(v[BACKEND], &args.backend) < 0 || mlpy_arg_variant(v[VARIANT], &args.variant) < 0)
+        return NULL;
+    return run_matmul(call, ctx, &(matmul_objects){v[A], v[B], v[C], v[BIAS], v[OUT]}, &args);
+}
+
+static PyObject *op_matmul(const mlpy_call *call) {
+    return matmul_with(call, "matmul", ML_BACKEND_AUTO);
+}
+static PyObject *op_matmul_mlx(const mlpy_call *call) {
+    return matmul_with(call, "matmul_mlx", ML_BACKEND_MLX);
+}
+static PyObject *op_matmul_mps(const mlpy_call *call) {
+    return matmul_with(call, "matmul_mps", ML_BACKEND_MPS);
+}
+static PyObject *op_matmul_gemv(const mlpy_call *call) {
+    return matmul_with(call, "matmul_gemv", ML_BACKEND_GEMV);
+}
+
+static PyObject *op_addmm(const mlpy_call *call) {
+    enum { C, A, B, ALPHA, BETA, OUT, CTX, N };
+    static const mlpy_signature sig = {
+        "addmm", N, 3, 3, 3, {MLPY_S_c, MLPY_S_a, MLPY_S_b, MLPY_S_alpha, MLPY_S_beta, MLPY_S_out, MLPY_S_ctx}};
+    PyObject *v[N];
+    ml_context *ctx;
+    ml_matmul_args args = ML_MATMUL_DEFAULTS;
+    args.beta = 1.0f;
+    if (mlpy_parse(call->st, &sig, call->args, call->nargs, call->kwnames, v) < 0 ||
+        given_context(call, v[CTX], &ctx) < 0 || mlpy_arg_float(v[ALPHA], "alpha", &args.alpha) < 0 ||
+        mlpy_arg_float(v[BETA], "beta", &args.beta) < 0)
+        return NULL;
+    if (v[C] == Py_None) {
+        missing(call, "c");
+        return NULL;
+    }
+    return run_matmul(call, ctx, &(matmul_objects){v[A], v[B], v[C], NULL, v[OUT]}, &args);
+}
+
+static PyObject *op_linear(const mlpy_call *call) {
+    enum { X, WEIGHT, BIAS, ACT, OUT, CTX, N };
+    static const mlpy_signature sig = {
+        "linear", N, 0, 3, 2, {MLPY_S_x, MLPY_S_weight, MLPY_S_bias, MLPY_S_activation, MLPY_S_out, MLPY_S_ctx}};
+    PyObject *v[N];
+    ml_context *ctx;
+    ml_matmul_args args = ML_MATMUL_DEFAULTS;
+    args.transpose_b = true;
+    if (mlpy_parse(call->st, &sig, call->args, call->nargs, call->kwnames, v) < 0 ||
+        given_context(call, v[CTX], &ctx) < 0 || mlpy_arg_activation(v[ACT], &args.activation) < 0)
+        return NULL;
+    return run_matmul(call, ctx, &(matmul_objects){v[X], v[WEIGHT], NULL, v[BIAS], v[OUT]}, &args);
+}
+
+/* matmul_dispatch, and matmul_alpha_beta, which adds `cache`. */
+static PyObject *dispatch_with(const mlpy_call *call, const char *function, bool has_cache) {
+    enum { A, B, OUT, TA, TB, ALPHA, BETA, CTX, CACHE, N };
+    mlpy_signature sig = {.function = function,
+                          .n = has_cache ? N : CACHE,
+                          .positional = 7,
+                          .required = 7,
+                          .names = {MLPY_S_a, MLPY_S_b, MLPY_S_out, MLPY_S_transpose_a, MLPY_S_transpose_b,
+                                    MLPY_S_alpha, MLPY_S_beta, MLPY_S_ctx, MLPY_S_cache}};
+    PyObject *v[N] = {NULL};
+    ml_context *ctx;
+    ml_matmul_args args = ML_MATMUL_DEFAULTS;
+    if (mlpy_parse(call->st, &sig, call->args, call->nargs, call->kwnames, v) < 0 ||
+        given_context(call, v[CTX], &ctx) < 0 || mlpy_arg_bool(v[TA], &args.transpose_a) < 0 ||
+        mlpy_arg_bool(v[TB], &args.transpose_b) < 0 || mlpy_arg_float(v[ALPHA], "alpha", &args.alpha) < 0 ||
+        mlpy_arg_float(v[BETA], "beta", &args.beta) < 0)
+        return NULL;
+    if (v[CACHE] && v[CACHE] != Py_None) {
+        if (Py_TYPE(v[CACHE]) != call->st->cache_type) {
+            PyErr_Format(PyExc_TypeError, "cache must be a ResourceCache or None, not %.100s",
+                         Py_TYPE(v[CACHE])->tp_name);
+            return NULL;
+        }
+        args.cache = ((mlpy_cache *)v[CACHE])->cache;
+    }
+    return run_matmul(call, ctx, &(matmul_objects){.a = v[A], .b = v[B], .out = v[OUT]}, &args);
+}
+
+static PyObject *op_matmul_dispatch(const mlpy_call *call) {
+    return dispatch_with(call, "matmul_dispatch", false);
+}
+static PyObject *op_matmul_alpha_beta(const mlpy_call *call) {
+    return dispatch_with(call, "matmul_alpha_beta", true);
+}
+
+static PyObject *op_matmul_bias_add(const mlpy_call *call) {
+    enum { A, B, BIAS, TA, TB, CTX, N };
+    static const mlpy_signature sig = {
+        "matmul_bias_add",
+        N,
+        0,
+        5,
+        3,
+        {MLPY_S_a, MLPY_S_b, MLPY_S_bias, MLPY_S_transpose_a, MLPY_S_transpose_b, MLPY_S_ctx}};
+    PyObject *v[N];
+    ml_context *ctx;
+    ml_matmul_args args = ML_MATMUL_DEFAULTS;
+    if (mlpy_parse(call->st, &sig, call->args, call->nargs, call->kwnames, v) < 0 ||
+        given_context(call, v[CTX], &ctx) < 0 || mlpy_arg_bool(v[TA], &args.transpose_a) < 0 ||
+        mlpy_arg_bool(v[TB], &args.transpose_b) < 0)
+        return NULL;
+    if (v[BIAS] == Py_None) {
+        missing(call, "bias");
+        return NULL;
+    }
+    return run_matmul(call, ctx, &(matmul_objects){.a = v[A], .b = v[B], .bias = v[BIAS]}, &args);
+}
+
+/* ---- ragged batches
+ * -------------------------------------------------------------------------------------------------- */
+
+static int64_t *row_counts_from(PyObject *obj, Py_ssize_t *n) {
+    PyObject *fast = PySequence_Fast(obj, "row_counts must be a sequence of integers");
+    if (!fast)
+        return NULL;
+    *n = PySequence_Fast_GET_SIZE(fast);
+    int64_t *counts = PyMem_Malloc(sizeof *counts * (size_t)(*n ? *n : 1));
+    if (!counts)
+        PyErr_NoMemory();
+    for (Py_ssize_t i = 0; counts && i < *n; i++) {
+        if (mlpy_arg_int64(PySequence_Fast_GET_ITEM(fast, i), "row_counts", &counts[i]) < 0) {
+            PyMem_Free(counts);
+            counts = NULL;
+        }
+    }
+    Py_DECREF(fast);
+    return counts;
+}
+
+static PyObject *op_matmul_ragged(const mlpy_call *call) {
+    enum { A, B, COUNTS, OUT, CTX, N };
+    static const mlpy_signature sig = {
+        "matmul_ragged", N, 0, 3, 3, {MLPY_S_a, MLPY_S_b, MLPY_S_row_counts, MLPY_S_out, MLPY_S_ctx}};
+    static const char *const names[] = {"a", "b", "out"};
+    mlpy_state *st = call->st;
+    PyObject *v[N], *result = NULL;
+    ml_context *ctx;
+    Py_ssize_t groups = 0;
+    if (mlpy_parse(st, &sig, call->args, call->nargs, call->kwnames, v) < 0 || given_context(call, v[CTX], &ctx) < 0)
+        return NULL;
+    mlpy_enter(st);
+    PyObject *const objects[] = {v[A], v[B], v[OUT]};
+    ctx = mlpy_pick_context(st, ctx, objects, 3);
+    int64_t *counts = ctx ? row_counts_from(v[COUNTS], &groups) : NULL;
+    if (!counts)
+        return NULL;
+    mlpy_operand operands[3];
+    mlpy_import_options options = {.ctx = ctx, .dtype = -1, .copy = -1};
+    int n = 0;
+    while (n < 3) {
+        options.name = names[n];
+        int failed = mlpy_operand_get(st, objects[n], &options, n == 2 ? MLPY_WRITABLE : 0, &operands[n]);
+        n++;
+        if (failed)
+            goto done;
+    }
+    if (!operands[0].t || !operands[1].t) {
+        missing(call, operands[0].t ? "b" : "a");
+        goto done;
+    }
+    const ml_matmul_ragged_args args = {.a = operands[0].t, .b = operands[1].t, .row_counts = counts, .groups = groups};
+    ml_tensor *out = operands[2].t;
+    ml_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = ml_matmul_ragged(ctx, &args, &out);
+    Py_END_ALLOW_THREADS
+    if (status != ML_OK)
+        mlpy_raise(st, status);
+    else
+        result = operands[2].t ? Py_NewRef(v[OUT]) : mlpy_tensor_wrap(st, out);
+done:
+    while (n > 0)
+        mlpy_operand_clear(&operands[--n]);
+    PyMem_Free(counts);
+    return result;
+}
+
+/* ---- element-wise
+ * ------------------------------------------------------------------------------------------------------ */
+
+static PyObject *binary_with(const mlpy_call *call, const char *function, ml_binary_kind kind) {
+    mlpy_signature sig = {.function = function,
+                          .n = 4,
+                          .positional = 2,
+                          .required = 2,
+                          .names = {MLPY_S_a, MLPY_S_b, MLPY_S_out, MLPY_S_ctx}};
+    PyObject *v[4];
+    mlpy_binary_call binary = {.kind = kind};
+    if (mlpy_parse(call->st, &sig, call->args, call->nargs, call->kwnames, v) < 0 ||
+        given_context(call, v[3], &binary.ctx) < 0)
+        return NULL;
+    binary.a = v[0];
+    binary.b = v[1];
+    binary.out = v[2] == Py_None ? NULL : v[2];
+    return mlpy_binary(call->st, &binary);
+}
+
+static PyObject *op_add(const mlpy_call *call) {
+    return binary_with(call, "add", ML_ADD);
+}
+static PyObject *op_subtract(const mlpy_call *call) {
+    return binary_with(call, "subtract", ML_SUB);
+}
+static PyObject *op_multiply(const mlpy_call *call) {
+    return binary_with(call, "multiply", ML_MUL);
+}
+static PyObject *op_divide(const mlpy_call *call) {
+    return binary_with(call, "divide", ML_DIV);
+}
+
+/* ---- tables
+ * ------------------------------------------------------------------------------------------------------------- */
+
+#define MLPY_ENTRIES(name)                                                                                             \
+    static PyObject *function_##name(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {   \
+        const mlpy_call call = {PyModule_GetState(module), NULL, args, nargs, kwnames};                                \
+        return op_##name(&call);                                                                                       \
+    }                                                                                                                  \
+    PyObject *mlpy_method_##name(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {         \
+        const mlpy_call call = {mlpy_state_of(self), ((mlpy_context *)self)->ctx, args, nargs, kwnames};               \
+        return op_##name(&call);                                                                                       \
+    }
+MLPY_OPS(MLPY_ENTRIES)
+
+#define MLPY_FUNCTION(name)                                                                                            \
+    {#name, (PyCFunction)(void (*)(void))function_##name, METH_FASTCALL | METH_KEYWORDS, mlpy_doc_##name},
+PyMethodDef mlpy_op_functions[] = {MLPY_OPS(MLPY_FUNCTION){NULL, NULL, 0, NULL}};

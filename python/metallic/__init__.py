@@ -1,0 +1,116 @@
+"""metallic: picks and runs the fastest correct kernel for LLM-inference shapes on whatever is there.
+
+>>> import metallic as ml
+>>> x = ml.array([[1.0, 2.0]])
+>>> x @ x.T
+Tensor([[5.]], dtype=float32)
+"""
+
+from __future__ import annotations
+
+from ._core import (
+    Context,
+    DType,
+    ResourceCache,
+    Tensor,
+    __version__,
+    add,
+    addmm,
+    array,
+    asarray,
+    bfloat16,
+    bool_,
+    default_context,
+    divide,
+    float16,
+    float32,
+    from_dlpack,
+    int32,
+    linear,
+    matmul,
+    matmul_alpha_beta,
+    matmul_bias_add,
+    matmul_dispatch,
+    matmul_gemv,
+    matmul_mlx,
+    matmul_mps,
+    matmul_ragged,
+    multiply,
+    prefs,
+    set_num_threads,
+    subtract,
+    uint8,
+)
+from ._creation import empty, empty_like, full, full_like, ones, ones_like, zeros, zeros_like
+from ._errors import (
+    CheckError,
+    CompileError,
+    DeviceError,
+    DTypeError,
+    MetallicError,
+    ResourceNotCached,
+    ShapeError,
+    UnsupportedError,
+)
+from ._metrics import Profile, profile, scope
+from ._plan import Plan, devices, explain, kernels
+from ._vendor import offer_openblas
+
+offer_openblas()
+del offer_openblas
+
+__all__ = [
+    "CheckError",
+    "CompileError",
+    "Context",
+    "DType",
+    "DTypeError",
+    "DeviceError",
+    "MetallicError",
+    "Plan",
+    "Profile",
+    "ResourceCache",
+    "ResourceNotCached",
+    "ShapeError",
+    "Tensor",
+    "UnsupportedError",
+    "add",
+    "addmm",
+    "array",
+    "asarray",
+    "bfloat16",
+    "bool_",
+    "default_context",
+    "devices",
+    "divide",
+    "empty",
+    "empty_like",
+    "explain",
+    "float16",
+    "float32",
+    "from_dlpack",
+    "full",
+    "full_like",
+    "int32",
+    "kernels",
+    "linear",
+    "matmul",
+    "matmul_alpha_beta",
+    "matmul_bias_add",
+    "matmul_dispatch",
+    "matmul_gemv",
+    "matmul_mlx",
+    "matmul_mps",
+    "matmul_ragged",
+    "multiply",
+    "ones",
+    "ones_like",
+    "prefs",
+    "profile",
+    "scope",
+    "set_num_threads",
+    "subtract",
+    "uint8",
+    "zeros",
+    "zeros_like",
+]
