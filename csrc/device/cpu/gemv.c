@@ -1,0 +1,374 @@
+/* The "gemv" backend: products with a skinny operand (at most 16 columns at a time), bound by one read of the weights.
+ *
+ * dispatch/gemv_layout.h cuts the work. A task takes rows of one item (or a few small items whole) in panels: the sums of
+ * a panel are formed in f32, then the epilogue stores them. When M is too short to feed threads, K is cut too and the
+ * partial sums are added in order afterwards. The columns are f32 and contiguous where a kernel sees them: used in place,
+ * or packed on the task's stack or, once for all tasks, in scratch.
+ *
+ * Tasks are dealt out in contiguous runs, one run for each worker, so that a worker streams through memory and finds its
+ * part of the weights in its own cache when the same call comes again; who has finished takes tasks from the others.
+ * Which worker runs a task never changes a result. */
+#include "device/cpu/cpu.h"
+#include "dispatch/gemv_layout.h"
+
+#include <stdatomic.h>
+
+enum {
+    DOT_X_FLOATS = 8192, /* columns of one k block stay in the nearest cache beside the rows */
+    DOT_K_MIN = 512,
+    AXPY_K_ONE = 16,  /* steps of k per pass over the sums: one column */
+    AXPY_K_MANY = 128, /* more columns: the sums cost more than the weights */
+    PACK_ROWS = 16,
+    MAX_RUNS = 64
+};
+
+typedef struct run {
+    const ml_encode_args *args;
+    const ml_gemv_impl *impl;
+    ml_gemv_layout l;
+    int64_t first, count; /* items of this pass */
+    float *x, *partial;
+} run;
+
+/* Neighbouring columns of an item that lie at one stride in every operand. */
+typedef struct segment {
+    int first, cols;
+    ml_mat out, c_in, bias; /* from column `first` */
+} segment;
+
+typedef struct item {
+    ml_gemm_problem p; /* of the item's first column */
+    ml_mat b[ML_GEMV_COLS]; /* each column's source */
+    int cols, n_segments;
+    segment segments[ML_GEMV_COLS];
+} item;
+
+/* ---- items -------------------------------------------------------------------------------------------------------- */
+
+static int64_t min64(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static ml_mat mat_at(const ml_mat *m, int64_t i, int64_t j) {
+    ml_mat r = *m;
+    if (r.data)
+        r.data = (char *)r.data + (i * m->rs + j * m->cs) * (int64_t)ml_dtype_size_of(m->dtype);
+    return r;
+}
+
+/* next is one element further along the columns of m's segment of `cols` columns; a segment of one column learns its
+ * stride. */
+static bool follows(ml_mat *m, int cols, const ml_mat *next) {
+    if (!m->data)
+        return !next->data;
+    int64_t bytes = (char *)next->data - (char *)m->data, size = (int64_t)ml_dtype_size_of(m->dtype);
+    if (bytes % (size * cols) != 0)
+        return false;
+    if (cols == 1)
+        m->cs = bytes / size;
+    return m->cs * cols * size == bytes;
+}
+
+static void add_columns(item *it, const ml_gemm_problem *p, int64_t first, int cols) {
+    segment s = {it->cols, cols, mat_at(&p->out, 0, first), mat_at(&p->c_in, 0, first), mat_at(&p->bias, 0, first)};
+    for (int j = 0; j < cols; j++)
+        it->b[it->cols + j] = mat_at(&p->b, 0, first + j);
+    it->cols += cols;
+    if (cols == 1 && it->n_segments > 0) {
+        segment *last = &it->segments[it->n_segments - 1], grown = *last;
+        if (follows(&grown.out, last->cols, &s.out) && follows(&grown.c_in, last->cols, &s.c_in) &&
+            follows(&grown.bias, last->cols, &s.bias)) {
+            grown.cols++;
+            *last = grown;
+            return;
+        }
+    }
+    it->segments[it->n_segments++] = s;
+}
+
+static void item_at(const run *r, int64_t index, item *it) {
+    const ml_gemv_layout *l = &r->l;
+    int64_t batch = index / l->blocks * l->share;
+    int64_t col = index % l->blocks * ML_GEMV_COLS, end = min64(col + ML_GEMV_COLS, l->cols);
+    batch += col / l->n;
+    ml_gemm_problem_at(r->args->op, r->args->plan, batch, &it->p);
+    it->cols = it->n_segments = 0;
+    ml_gemm_problem p = it->p;
+    for (int64_t j = col % l->n; col < end; j = 0) {
+        int cols = (int)min64(l->n - j, end - col);
+        add_columns(it, &p, j, cols);
+        col += cols;
+        if (col < end)
+            ml_gemm_problem_at(r->args->op, r->args->plan, ++batch, &p);
+    }
+    /* A dimension of one element has no stride. */
+    if (l->m == 1)
+        it->p.a.rs = 1;
+    if (l->k == 1)
+        it->p.a.cs = 1;
+}
+
+/* ---- products ----------------------------------------------------------------------------------------------------- */
+
+static bool in_pairs(const run *r, const item *it) {
+    return r->l.order == ML_GEMV_DOT && it->p.a.dtype == ML_BF16;
+}
+
+static void pack_columns(const run *r, const item *it, float *x) {
+    for (int j = 0; j < it->cols; j++) {
+        int64_t padded = (r->l.k + ML_GEMV_X_PAD - 1) / ML_GEMV_X_PAD * ML_GEMV_X_PAD;
+        r->impl->pack_x(x + j * r->l.ldx, &it->b[j], r->l.k, padded, in_pairs(r, it));
+    }
+}
+
+typedef struct columns {
+    const float *x;
+    int64_t ldx;
+} columns;
+
+/* The item's packed columns; stack holds ML_GEMV_STACK_X floats. */
+static columns columns_of(const run *r, int64_t index, const item *it, float *stack) {
+    const ml_gemv_layout *l = &r->l;
+    if (l->skip_product)
+        return (columns){stack, 0};
+    if (l->x_direct)
+        return (columns){it->b[0].data, it->p.b.cs};
+    if (!l->x_stack)
+        return (columns){r->x + (index - r->first) * l->ldx * min64(l->cols, ML_GEMV_COLS), l->ldx};
+    pack_columns(r, it, stack);
+    return (columns){stack, l->ldx};
+}
+
+typedef struct span {
+    int64_t row, rows, k, k_end;
+} span;
+
+/* y = the sums of one panel. */
+static void products(const run *r, const item *it, const columns *x, span s, float *y) {
+    const ml_mat *a = &it->p.a;
+    const int n = it->cols;
+    if (r->l.skip_product) {
+        for (int64_t i = 0; i < s.rows * n; i++)
+            y[i] = 0.0f;
+        return;
+    }
+    const bool axpy = r->l.order == ML_GEMV_AXPY;
+    ml_gemv_block b = {.ldw = axpy ? a->cs : a->rs, .ldx = x->ldx, .y = y, .ldy = s.rows, .rows = s.rows, .n = n};
+    if (r->l.order == ML_GEMV_PACK) {
+        float packed[ML_GEMV_PACK_FLOATS];
+        b.w = packed;
+        b.ldw = ML_GEMV_PACK_FLOATS / PACK_ROWS;
+        for (int64_t row = 0; row < s.rows; row += PACK_ROWS) {
+            b.rows = min64(PACK_ROWS, s.rows - row);
+            b.y = y + row * n;
+            for (int64_t k = s.k; k < s.k_end; k += b.k) {
+                b.k = min64(b.ldw, s.k_end - k);
+                b.x = x->x + k;
+                b.accumulate = k > s.k;
+                ml_mat w = mat_at(a, s.row + row, k);
+                r->impl->pack_w(packed, b.ldw, &w, b.rows, b.k);
+                r->impl->dot[ML_F32](&b);
+            }
+        }
+        return;
+    }
+    int64_t step = axpy ? (n == 1 ? AXPY_K_ONE : AXPY_K_MANY) : DOT_X_FLOATS / n / ML_GEMV_X_PAD * ML_GEMV_X_PAD;
+    if (!axpy && step < DOT_K_MIN)
+        step = DOT_K_MIN;
+    const ml_gemv_block_fn fn = axpy ? r->impl->axpy[a->dtype] : r->impl->dot[a->dtype];
+    for (int64_t k = s.k; k < s.k_end; k += b.k) {
+        ml_mat w = mat_at(a, s.row, k);
+        b.w = w.data;
+        b.k = min64(step, s.k_end - k);
+        b.x = x->x + k;
+        b.accumulate = k > s.k;
+        fn(&b);
+    }
+}
+
+static void finish(const run *r, const item *it, int64_t row, int64_t rows, const float *y) {
+    const bool axpy = r->l.order == ML_GEMV_AXPY;
+    for (int i = 0; i < it->n_segments; i++) {
+        const segment *g = &it->segments[i];
+        ml_gemv_store s = {.alpha = it->p.alpha,
+                           .beta = it->p.beta,
+                           .activation = it->p.activation,
+                           .c_in = mat_at(&g->c_in, row, 0),
+                           .bias = mat_at(&g->bias, row, 0),
+                           .out = mat_at(&g->out, row, 0)};
+        if (axpy) {
+            s.y = y + g->first * rows;
+            s.ldy = rows;
+            s.outer = g->cols;
+            s.inner = rows;
+            ml_mat *m[] = {&s.c_in, &s.bias, &s.out};
+            for (int j = 0; j < 3; j++)
+                *m[j] = (ml_mat){m[j]->data, m[j]->cs, m[j]->rs, m[j]->dtype};
+        } else {
+            s.y = y + g->first;
+            s.ldy = it->cols;
+            s.outer = rows;
+            s.inner = g->cols;
+        }
+        r->impl->store(&s);
+    }
+}
+
+/* Rows of a panel of an item with n columns. */
+static int64_t panel_rows(int n) {
+    return ML_GEMV_PANEL_FLOATS / n / 64 * 64;
+}
+
+/* ---- tasks -------------------------------------------------------------------------------------------------------- */
+
+static void pack_task(void *arg, int64_t task, int worker) {
+    (void)worker;
+    const run *r = arg;
+    item it;
+    item_at(r, r->first + task, &it);
+    pack_columns(r, &it, r->x + task * r->l.ldx * min64(r->l.cols, ML_GEMV_COLS));
+}
+
+/* Rows [row, end) of an item with all of K. */
+static void whole_rows(const run *r, int64_t index, int64_t row, int64_t end) {
+    float stack[ML_GEMV_STACK_X] __attribute__((aligned(64)));
+    float y[ML_GEMV_PANEL_FLOATS] __attribute__((aligned(64)));
+    item it;
+    item_at(r, index, &it);
+    const columns x = columns_of(r, index, &it, stack);
+    const int64_t step = panel_rows(it.cols);
+    for (; row < end; row += step) {
+        int64_t rows = min64(step, end - row);
+        products(r, &it, &x, (span){row, rows, 0, r->l.k}, y);
+        finish(r, &it, row, rows, y);
+    }
+}
+
+static void whole_task(void *arg, int64_t task, int worker) {
+    (void)worker;
+    const run *r = arg;
+    const ml_gemv_layout *l = &r->l;
+    if (l->row_tasks > 1) {
+        int64_t row = task % l->row_tasks * l->rows_per_task;
+        whole_rows(r, r->first + task / l->row_tasks, row, min64(row + l->rows_per_task, l->m));
+        return;
+    }
+    int64_t index = r->first + task * l->items_per_task, end = min64(index + l->items_per_task, r->first + r->count);
+    for (; index < end; index++)
+        whole_rows(r, index, 0, l->m);
+}
+
+/* Partial sums of item `index` (of this pass) over one chunk of K, panels one after another. */
+static float *partial_of(const run *r, int64_t index, int64_t chunk) {
+    return r->partial + (index * r->l.k_chunks + chunk) * r->l.m * min64(r->l.cols, ML_GEMV_COLS);
+}
+
+static void partial_task(void *arg, int64_t task, int worker) {
+    (void)worker;
+    const run *r = arg;
+    const ml_gemv_layout *l = &r->l;
+    /* Chunks vary fastest where rows are short: neighbouring tasks then read neighbouring memory along k. */
+    int64_t chunk = task % l->k_chunks, row_task = task / l->k_chunks % l->row_tasks;
+    int64_t index = task / l->k_chunks / l->row_tasks;
+    float stack[ML_GEMV_STACK_X] __attribute__((aligned(64)));
+    item it;
+    item_at(r, r->first + index, &it);
+    const columns x = columns_of(r, r->first + index, &it, stack);
+    float *y = partial_of(r, index, chunk);
+    int64_t k = chunk * l->k_per_chunk, k_end = min64(k + l->k_per_chunk, l->k);
+    int64_t row = row_task * l->rows_per_task, end = min64(row + l->rows_per_task, l->m), step = panel_rows(it.cols);
+    for (; row < end; row += step) {
+        int64_t rows = min64(step, end - row);
+        products(r, &it, &x, (span){row, rows, k, k_end}, y + row * it.cols);
+    }
+}
+
+static void reduce_task(void *arg, int64_t task, int worker) {
+    (void)worker;
+    const run *r = arg;
+    const ml_gemv_layout *l = &r->l;
+    int64_t index = task / l->row_tasks;
+    item it;
+    item_at(r, r->first + index, &it);
+    int64_t row = task % l->row_tasks * l->rows_per_task, end = min64(row + l->rows_per_task, l->m);
+    const int64_t step = panel_rows(it.cols);
+    for (; row < end; row += step) {
+        int64_t rows = min64(step, end - row);
+        float *sum = partial_of(r, index, 0) + row * it.cols;
+        for (int64_t chunk = 1; chunk < l->k_chunks; chunk++) {
+            const float *more = partial_of(r, index, chunk) + row * it.cols;
+            for (int64_t i = 0; i < rows * it.cols; i++)
+                sum[i] += more[i];
+        }
+        finish(r, &it, row, rows, sum);
+    }
+}
+
+/* ---- who runs which task -------------------------------------------------------------------------------------------- */
+
+typedef struct task_run {
+    _Alignas(64) _Atomic int64_t next;
+    int64_t end;
+} task_run;
+
+typedef struct deal {
+    ml_task_fn fn;
+    void *arg;
+    int n;
+    task_run runs[MAX_RUNS];
+} deal;
+
+static void deal_task(void *arg, int64_t task, int worker) {
+    (void)task;
+    deal *d = arg;
+    for (int i = 0; i < d->n; i++) {
+        task_run *own = &d->runs[(worker + i) % d->n];
+        while (atomic_load_explicit(&own->next, memory_order_relaxed) < own->end) {
+            int64_t t = atomic_fetch_add_explicit(&own->next, 1, memory_order_relaxed);
+            if (t < own->end)
+                d->fn(d->arg, t, worker);
+        }
+    }
+}
+
+/* As ml_parallel; tasks are claimed in contiguous runs, the run of a worker's number first. */
+static void parallel_runs(int64_t tasks, ml_task_fn fn, void *arg) {
+    int64_t n = min64(min64(tasks, ml_get_num_threads()), MAX_RUNS);
+    if (n <= 1) {
+        for (int64_t t = 0; t < tasks; t++)
+            fn(arg, t, 0);
+        return;
+    }
+    deal d;
+    d.fn = fn;
+    d.arg = arg;
+    d.n = (int)n;
+    for (int64_t i = 0; i < n; i++) {
+        atomic_init(&d.runs[i].next, tasks * i / n);
+        d.runs[i].end = tasks * (i + 1) / n;
+    }
+    ml_parallel(n, deal_task, &d);
+}
+
+ml_status ml_cpu_matmul_gemv(const ml_encode_args *args) {
+    run r = {.args = args, .impl = args->plan->kernel->impl};
+    ml_gemv_layout_of(args->op, args->plan->transposed, &r.l);
+    const ml_gemv_layout *l = &r.l;
+    if (l->items == 0 || l->m == 0)
+        return ML_OK;
+    r.x = args->scratch;
+    r.partial = r.x + l->x_floats;
+    const bool pack = !l->skip_product && !l->x_direct && !l->x_stack;
+    for (r.first = 0; r.first < l->items; r.first += r.count) {
+        r.count = min64(l->items_per_pass, l->items - r.first);
+        if (pack)
+            parallel_runs(r.count, pack_task, &r);
+        if (l->k_chunks > 1) {
+            parallel_runs(r.count * l->row_tasks * l->k_chunks, partial_task, &r);
+            parallel_runs(r.count * l->row_tasks, reduce_task, &r);
+        } else {
+            parallel_runs((r.count + l->items_per_task - 1) / l->items_per_task * l->row_tasks, whole_task, &r);
+        }
+    }
+    return ML_OK;
+}
