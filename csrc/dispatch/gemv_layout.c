@@ -29,7 +29,8 @@ static int64_t stride_of(const ml_view *v, int d) {
     return v->shape[d] <= 1 ? 1 : v->strides[d];
 }
 
-/* Splits n units of work into `parts` runs of a multiple of `align`; returns the length, updates parts to what is used. */
+/* Splits n units of work into `parts` runs of a multiple of `align`; returns the length, updates parts to what is used.
+ */
 static int64_t split(int64_t n, int64_t align, int64_t *parts) {
     int64_t length = round_up(ceil_div(n, max64(*parts, 1)), align);
     *parts = max64(ceil_div(n, length), 1);

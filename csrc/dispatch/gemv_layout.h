@@ -17,19 +17,19 @@ enum {
 /* How A is read: rows contiguous along K, columns contiguous along M, or neither (packed in blocks on the way). */
 typedef enum ml_gemv_order { ML_GEMV_DOT = 0, ML_GEMV_AXPY, ML_GEMV_PACK } ml_gemv_order;
 
-/* batch = groups * share: the `share` problems of a group multiply the same A, so their columns are put side by side. The
- * share * n columns of a group are taken in blocks of 16; one (group, block) is an item. An item is cut into row_tasks x
- * k_chunks tasks, or several small items make one task. */
+/* batch = groups * share: the `share` problems of a group multiply the same A, so their columns are put side by side.
+ * The share * n columns of a group are taken in blocks of 16; one (group, block) is an item. An item is cut into
+ * row_tasks x k_chunks tasks, or several small items make one task. */
 typedef struct ml_gemv_layout {
     int64_t m, n, k;
     int64_t groups, share;
     int64_t cols, blocks; /* columns of a group; column blocks of a group */
     int64_t items;        /* groups * blocks */
     ml_gemv_order order;
-    bool skip_product;     /* k == 0 or alpha == 0: neither A nor B is read */
-    bool x_direct;         /* columns of B are f32 and contiguous: used where they are */
-    bool x_stack;          /* packed by each task on its stack; neither: packed into scratch, items_per_pass at a time */
-    int64_t ldx;           /* floats from one packed column to the next */
+    bool skip_product; /* k == 0 or alpha == 0: neither A nor B is read */
+    bool x_direct;     /* columns of B are f32 and contiguous: used where they are */
+    bool x_stack;      /* packed by each task on its stack; neither: packed into scratch, items_per_pass at a time */
+    int64_t ldx;       /* floats from one packed column to the next */
     int64_t items_per_task; /* > 1 only when row_tasks == k_chunks == 1 */
     int64_t row_tasks, rows_per_task;
     int64_t k_chunks, k_per_chunk;

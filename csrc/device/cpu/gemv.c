@@ -1,13 +1,13 @@
 /* The "gemv" backend: products with a skinny operand (at most 16 columns at a time), bound by one read of the weights.
  *
- * dispatch/gemv_layout.h cuts the work. A task takes rows of one item (or a few small items whole) in panels: the sums of
- * a panel are formed in f32, then the epilogue stores them. When M is too short to feed threads, K is cut too and the
- * partial sums are added in order afterwards. The columns are f32 and contiguous where a kernel sees them: used in place,
- * or packed on the task's stack or, once for all tasks, in scratch.
+ * dispatch/gemv_layout.h cuts the work. A task takes rows of one item (or a few small items whole) in panels: the sums
+ * of a panel are formed in f32, then the epilogue stores them. When M is too short to feed threads, K is cut too and
+ * the partial sums are added in order afterwards. The columns are f32 and contiguous where a kernel sees them: used in
+ * place, or packed on the task's stack or, once for all tasks, in scratch.
  *
- * Tasks are dealt out in contiguous runs, one run for each worker, so that a worker streams through memory and finds its
- * part of the weights in its own cache when the same call comes again; who has finished takes tasks from the others.
- * Which worker runs a task never changes a result. */
+ * Tasks are dealt out in contiguous runs, one run for each worker, so that a worker streams through memory and finds
+ * its part of the weights in its own cache when the same call comes again; who has finished takes tasks from the
+ * others. Which worker runs a task never changes a result. */
 #include "device/cpu/cpu.h"
 #include "dispatch/gemv_layout.h"
 
@@ -16,7 +16,7 @@
 enum {
     DOT_X_FLOATS = 8192, /* columns of one k block stay in the nearest cache beside the rows */
     DOT_K_MIN = 512,
-    AXPY_K_ONE = 16,  /* steps of k per pass over the sums: one column */
+    AXPY_K_ONE = 16,   /* steps of k per pass over the sums: one column */
     AXPY_K_MANY = 128, /* more columns: the sums cost more than the weights */
     PACK_ROWS = 16,
     MAX_RUNS = 64
@@ -37,13 +37,14 @@ typedef struct segment {
 } segment;
 
 typedef struct item {
-    ml_gemm_problem p; /* of the item's first column */
+    ml_gemm_problem p;      /* of the item's first column */
     ml_mat b[ML_GEMV_COLS]; /* each column's source */
     int cols, n_segments;
     segment segments[ML_GEMV_COLS];
 } item;
 
-/* ---- items -------------------------------------------------------------------------------------------------------- */
+/* ---- items --------------------------------------------------------------------------------------------------------
+ */
 
 static int64_t min64(int64_t a, int64_t b) {
     return a < b ? a : b;
@@ -108,7 +109,8 @@ static void item_at(const run *r, int64_t index, item *it) {
         it->p.a.cs = 1;
 }
 
-/* ---- products ----------------------------------------------------------------------------------------------------- */
+/* ---- products -----------------------------------------------------------------------------------------------------
+ */
 
 static bool in_pairs(const run *r, const item *it) {
     return r->l.order == ML_GEMV_DOT && it->p.a.dtype == ML_BF16;
@@ -219,7 +221,8 @@ static int64_t panel_rows(int n) {
     return ML_GEMV_PANEL_FLOATS / n / 64 * 64;
 }
 
-/* ---- tasks -------------------------------------------------------------------------------------------------------- */
+/* ---- tasks --------------------------------------------------------------------------------------------------------
+ */
 
 static void pack_task(void *arg, int64_t task, int worker) {
     (void)worker;
@@ -304,7 +307,8 @@ static void reduce_task(void *arg, int64_t task, int worker) {
     }
 }
 
-/* ---- who runs which task -------------------------------------------------------------------------------------------- */
+/* ---- who runs which task --------------------------------------------------------------------------------------------
+ */
 
 typedef struct task_run {
     _Alignas(64) _Atomic int64_t next;

@@ -47,7 +47,8 @@ V_FN vf v_from_f16(vh h) {
 V_FN vf v_from_bf16(vh h) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
-/* 32 bf16 are 16 words of two: the upper half of each is the odd element as it stands, the lower one is a shift away. */
+/* 32 bf16 are 16 words of two: the upper half of each is the odd element as it stands, the lower one is a shift away.
+ */
 V_FN void v_split_bf16(__m512i words, vf *even, vf *odd) {
     *even = _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
     *odd = _mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32((int)0xffff0000u)));

@@ -41,7 +41,8 @@ static inline void dot(const ml_gemv_block *b, ml_dtype dt) {
             }
             for (int l = 0; p < b->k; p++, l++)
                 lanes[l] += load(w, dt, p) * x[p];
-            float sum = ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+            float sum =
+                ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
             float *y = &b->y[i * b->n + j];
             *y = b->accumulate ? *y + sum : sum;
         }

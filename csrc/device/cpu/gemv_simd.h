@@ -41,7 +41,8 @@ ML_INLINE vf load_w_tail(const void *p, int dt, int64_t count, v_tail tail) {
     return dt == ML_F16 ? v_from_f16(h) : v_from_bf16(h);
 }
 
-/* ---- dot ------------------------------------------------------------------------------------------------------------ */
+/* ---- dot ------------------------------------------------------------------------------------------------------------
+ */
 
 /* Adds the products of one unit of k (W elements; 2 W in pairs for bf16) to acc[row][col][chain]. */
 #define DOT_STEP(LOAD_W, LOAD_X)                                                                                       \
@@ -75,19 +76,18 @@ ML_INLINE void dot_tile(const ml_gemv_block *b, int dt, int rows, int n, int cha
         }
     }
     int64_t p = 0;
-#define W_AT(q) at(w, dt, r *b->ldw + (q))
+#define W_AT(q) at(w, dt, r * b->ldw + (q))
     for (; p + steps * W <= k; p += steps * W) {
         ML_UNROLL for (int u = 0; u < steps; u += unit) {
-            DOT_STEP(
-                if (unit == 2) v_pair_bf16(W_AT(p + u * W), &wv[0], &wv[1]);
-                else wv[0] = load_w(W_AT(p + u * W), dt), v_load(x + j * ldx + p + (u + l) * W));
+            DOT_STEP(if (unit == 2) v_pair_bf16(W_AT(p + u * W), &wv[0], &wv[1]);
+                     else wv[0] = load_w(W_AT(p + u * W), dt), v_load(x + j * ldx + p + (u + l) * W));
         }
     }
     const int u = 0;
     if (steps > unit) {
         for (; p + unit * W <= k; p += unit * W)
-            DOT_STEP(if (unit == 2) v_pair_bf16(W_AT(p), &wv[0], &wv[1]); else wv[0] = load_w(W_AT(p), dt),
-                                                                                v_load(x + j * ldx + p + l * W));
+            DOT_STEP(if (unit == 2) v_pair_bf16(W_AT(p), &wv[0], &wv[1]);
+                     else wv[0] = load_w(W_AT(p), dt), v_load(x + j * ldx + p + l * W));
     }
     if (p < k) {
         const int64_t count = k - p;
@@ -112,8 +112,7 @@ ML_INLINE void dot_tile(const ml_gemv_block *b, int dt, int rows, int n, int cha
         }
     }
     ML_UNROLL for (int i = rows * n; i % 4; i++) flat[i] = v_zero();
-    ML_UNROLL for (int i = 0; i < rows * n; i += 4)
-        v_sum4(flat[i], flat[i + 1], flat[i + 2], flat[i + 3], &sums[i]);
+    ML_UNROLL for (int i = 0; i < rows * n; i += 4) v_sum4(flat[i], flat[i + 1], flat[i + 2], flat[i + 3], &sums[i]);
     float *y = b->y + row * b->n + col;
     ML_UNROLL for (int r = 0; r < rows; r++) {
         ML_UNROLL for (int j = 0; j < n; j++) {
@@ -153,7 +152,8 @@ ML_INLINE void dot_any(const ml_gemv_block *b, const dot_n_fn *by_n) {
     }
 }
 
-/* ---- axpy ----------------------------------------------------------------------------------------------------------- */
+/* ---- axpy -----------------------------------------------------------------------------------------------------------
+ */
 
 ML_INLINE void axpy_tile(const ml_gemv_block *b, int dt, int vectors, int n, int64_t row, int col) {
     const int64_t ldx = b->ldx, ldy = b->ldy;
@@ -228,7 +228,8 @@ ML_INLINE void axpy_any(const ml_gemv_block *b, const dot_n_fn *by_n) {
 #if DOT_COLS == 8
 #define EACH_N(M, suffix, dt)                                                                                          \
     M(suffix, dt, 1)                                                                                                   \
-    M(suffix, dt, 2) M(suffix, dt, 3) M(suffix, dt, 4) M(suffix, dt, 5) M(suffix, dt, 6) M(suffix, dt, 7) M(suffix, dt, 8)
+    M(suffix, dt, 2)                                                                                                   \
+    M(suffix, dt, 3) M(suffix, dt, 4) M(suffix, dt, 5) M(suffix, dt, 6) M(suffix, dt, 7) M(suffix, dt, 8)
 #define LIST_N(f) {0, f##_1, f##_2, f##_3, f##_4, f##_5, f##_6, f##_7, f##_8}
 #else
 #define EACH_N(M, suffix, dt) M(suffix, dt, 1) M(suffix, dt, 2) M(suffix, dt, 3) M(suffix, dt, 4)
@@ -249,7 +250,8 @@ KERNELS(f32, ML_F32)
 KERNELS(f16, ML_F16)
 KERNELS(bf16, ML_BF16)
 
-/* ---- runs: n elements of any dtype and stride, as f32 ---------------------------------------------------------------- */
+/* ---- runs: n elements of any dtype and stride, as f32
+ * ---------------------------------------------------------------- */
 
 ML_INLINE void load_unit(float *dst, const void *src, int dt, int64_t n) {
     int64_t i = 0;
@@ -313,7 +315,8 @@ static void store_run(void *dst, const float *src, ml_dtype dt, int64_t stride, 
 
 #include "device/cpu/gemv_store.h"
 
-/* ---- packing --------------------------------------------------------------------------------------------------------- */
+/* ---- packing
+ * --------------------------------------------------------------------------------------------------------- */
 
 static void pack_x(float *dst, const ml_mat *src, int64_t k, int64_t padded_k, bool pairs) {
     load_run(dst, src->data, src->dtype, src->rs, k);
