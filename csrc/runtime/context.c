@@ -5,7 +5,6 @@
 #include "runtime/metrics.h"
 #include "runtime/thread.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -151,36 +150,19 @@ void ml_context_release(ml_context *ctx) {
 /* One per device that was asked for, and one for "the default device"; they live as long as the process. */
 enum { DEFAULT_ANY = 0, DEFAULT_CPU, DEFAULT_METAL, DEFAULT_CUDA, DEFAULTS };
 static _Atomic(ml_context *) defaults[DEFAULTS];
-static pthread_mutex_t defaults_mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_once_t defaults_once = PTHREAD_ONCE_INIT;
 
-static void lock_defaults(void *arg) {
-    pthread_mutex_lock(arg);
-}
-
-static void unlock_defaults(void *arg) {
-    pthread_mutex_unlock(arg);
-}
-
-static void register_defaults(void) {
-    static ml_fork_lock fork_lock = {.lock = lock_defaults, .unlock = unlock_defaults, .arg = &defaults_mutex};
-    ml_fork_lock_add(&fork_lock);
-}
-
-static ml_status make_default(int slot, const char *device) {
-    ml_device *dev;
-    ML_TRY(ml_device_find(device, &dev)); /* names the reason before anything is made */
-    pthread_once(&defaults_once, register_defaults);
-    pthread_mutex_lock(&defaults_mutex);
-    ml_status status = ML_OK;
-    ml_context *ctx = NULL;
-    if (!atomic_load(&defaults[slot])) {
-        status = ml_context_create(&(ml_context_options){.device = device}, &ctx);
-        if (status == ML_OK)
-            atomic_store_explicit(&defaults[slot], ctx, memory_order_release);
+/* Without a lock, which a fork in the middle would leave closed: of several threads that are first at once, all but one
+ * throw their context away. */
+static ml_status make_default(int slot, const char *device, ml_context **out) {
+    ml_context *made, *present = NULL;
+    ML_TRY(ml_context_create(&(ml_context_options){.device = device}, &made));
+    if (atomic_compare_exchange_strong(&defaults[slot], &present, made)) {
+        *out = made;
+    } else {
+        ml_context_release(made);
+        *out = present;
     }
-    pthread_mutex_unlock(&defaults_mutex);
-    return status;
+    return ML_OK;
 }
 
 ml_status ml_context_default(const char *device, ml_context **out) {
@@ -190,12 +172,10 @@ ml_status ml_context_default(const char *device, ml_context **out) {
                : !strcmp(device, "cuda")  ? DEFAULT_CUDA
                                           : DEFAULTS;
     if (slot == DEFAULTS)
-        return ml_device_find(device, &(ml_device *){NULL});
+        return ml_device_find(device, &(ml_device *){NULL}); /* names what is known */
     ml_context *ctx = atomic_load_explicit(&defaults[slot], memory_order_acquire);
-    if (__builtin_expect(!ctx, 0)) {
-        ML_TRY(make_default(slot, slot == DEFAULT_ANY ? NULL : device));
-        ctx = atomic_load(&defaults[slot]);
-    }
+    if (__builtin_expect(!ctx, 0))
+        ML_TRY(make_default(slot, slot == DEFAULT_ANY ? NULL : device, &ctx));
     ml_context_retain(ctx);
     *out = ctx;
     return ML_OK;

@@ -409,8 +409,20 @@ static void test_threads(void) {
     ml_context_release(ctx);
 }
 
+#if defined(__SANITIZE_THREAD__)
+#define THREAD_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define THREAD_SANITIZER 1
+#endif
+#endif
+
 /* Children of a process whose other threads are in the middle of calls. */
 static void test_fork(void) {
+#ifdef THREAD_SANITIZER
+    printf("skipped: fork (ThreadSanitizer does not let children of a threaded process start threads)\n");
+    return;
+#endif
     ml_context *ctx = new_context(NULL, 0, false);
     ml_tensor *a = random_tensor(ctx, ML_F32, (ml_shape){2, {150, 90}}),
               *b = random_tensor(ctx, ML_F32, (ml_shape){2, {90, 120}});
