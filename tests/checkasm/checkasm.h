@@ -1,16 +1,16 @@
 /* checkasm: every kernel of the CPU device against its scalar reference, in the manner of dav1d's tool of that name.
  *
  * main() walks ml_cpu_kernels; each row that this machine can run is given to the checker of its (op, family), together
- * with the reference row: the one that needs no ISA feature. A checker covers a kernel kind, so a new kernel row needs no
- * edit here. A signal raised by a kernel (illegal instruction, access beyond a guarded buffer) fails the row by name and
- * the walk goes on. */
+ * with the reference row: the one that needs no ISA feature. A checker covers a kernel kind, so a new row needs no edit
+ * here. A signal raised by a kernel (illegal instruction, access beyond a guarded buffer) fails the row by name and the
+ * walk goes on. */
 #ifndef CHECKASM_H
 #define CHECKASM_H
 
 #include "device/cpu/cpu.h"
 
-/* row: the kernel to check; reference: the scalar row of the same op and family (row itself for the scalar one, which is
- * then checked against float64 alone). */
+/* row: the kernel to check; reference: the scalar row of the same op and family (row itself for the scalar one, which
+ * is then checked against float64 alone). */
 typedef void (*check_fn)(const ml_kernel_desc *row, const ml_kernel_desc *reference);
 void check_gemm(const ml_kernel_desc *row, const ml_kernel_desc *reference);
 void bench_gemm(const ml_kernel_desc *row, const ml_kernel_desc *reference);
@@ -24,10 +24,10 @@ uint64_t check_rand(void);
 int64_t check_range(int64_t low, int64_t high); /* inclusive */
 double check_uniform(void);                     /* [-1, 1) */
 
-/* Memory that ends right before an inaccessible page and is preceded by guard bytes, so that reading or writing past the
- * end raises a signal and writing before the start is seen by check_guards. Contents are a fixed pattern (NaNs in every
- * float dtype). bytes is rounded up so that data is aligned to `align` (a power of two, at most 64): the slack at the end is
- * guarded by pattern. Never fails: exits when memory runs out. */
+/* Memory that ends right before an inaccessible page and is preceded by guard bytes, so that reading or writing past
+ * the end raises a signal and writing before the start is seen by check_guards. Contents are a fixed pattern (NaNs in
+ * every float dtype). bytes is rounded up so that data is aligned to `align` (a power of two, at most 64): the slack at
+ * the end is guarded by pattern. Never fails: exits when memory runs out. */
 typedef struct check_buffer {
     unsigned char *data;
     size_t bytes;

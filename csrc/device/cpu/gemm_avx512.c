@@ -23,9 +23,6 @@ FN vf v_add(vf a, vf b) {
 FN vf v_mul(vf a, vf b) {
     return _mm512_mul_ps(a, b);
 }
-FN vf v_div(vf a, vf b) {
-    return _mm512_div_ps(a, b);
-}
 FN vf v_fma(vf a, vf b, vf c) {
     return _mm512_fmadd_ps(a, b, c);
 }
@@ -117,7 +114,6 @@ FN void v_transpose(vf r[16]) {
     }
 }
 
-#include "core/dtype.h"
 #include "device/cpu/cpu.h"
 
 static vf v_activate(ml_activation act, vf v) {

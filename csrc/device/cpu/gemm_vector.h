@@ -3,7 +3,7 @@
  *
  *   VW                     floats per vector; MR <= VW rows of the micro-tile, NV vectors per row (NR = NV * VW)
  *   vf                     the vector type
- *   v_zero() v_set1(x) v_add(a, b) v_mul(a, b) v_div(a, b) v_fma(a, b, c)       c + a * b
+ *   v_zero() v_set1(x) v_add(a, b) v_mul(a, b) v_fma(a, b, c)       c + a * b
  *   v_load(p) v_store(p, v)              f32, any alignment
  *   v_load_n(p, n) v_store_n(p, v, n)    the first n < VW lanes; loads give zero above, memory beyond is not touched
  *   v_from_f16(p) v_from_bf16(p) and _n  the same from 16-bit elements, exactly

@@ -1,0 +1,337 @@
+/* The walk over the kernel table, and what the checkers share. See checkasm.h. */
+#include "checkasm.h"
+
+#include <errno.h>
+#include <math.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+/* One line per kernel kind. */
+static const struct {
+    ml_op_kind op;
+    int family;
+    check_fn check, bench;
+} checkers[] = {
+    {ML_OP_MATMUL, ML_BACKEND_MLX, check_gemm, bench_gemm},
+};
+
+static struct {
+    char kernel[64], name[256]; /* the row and case at work */
+    int64_t passed, failed, messages;
+    bool in_case, case_failed;
+    uint64_t random[2];
+    sigjmp_buf on_signal;
+    volatile sig_atomic_t signal;
+} state;
+
+/* Failure messages printed per row; the count goes on. */
+#define MAX_MESSAGES 20
+
+/* ---- cases ---------------------------------------------------------------------------------------------------------
+ */
+
+static void end_case(void) {
+    if (!state.in_case)
+        return;
+    if (state.case_failed)
+        state.failed++;
+    else
+        state.passed++;
+    state.in_case = state.case_failed = false;
+}
+
+void check_begin(const char *format, ...) {
+    end_case();
+    va_list args;
+    va_start(args, format);
+    vsnprintf(state.name, sizeof state.name, format, args);
+    va_end(args);
+    state.in_case = true;
+}
+
+void check_fail(const char *format, ...) {
+    state.case_failed = true;
+    if (++state.messages > MAX_MESSAGES)
+        return;
+    printf("FAILED %s: %s: ", state.kernel, state.name);
+    va_list args;
+    va_start(args, format);
+    vprintf(format, args);
+    va_end(args);
+    putchar('\n');
+}
+
+static void on_signal(int number) {
+    state.signal = number;
+    siglongjmp(state.on_signal, 1);
+}
+
+/* Runs fn for a row; a signal ends it as one failed case. */
+static void guarded(check_fn fn, const ml_kernel_desc *row, const ml_kernel_desc *reference) {
+    snprintf(state.kernel, sizeof state.kernel, "%s", row->name);
+    state.messages = 0;
+    if (sigsetjmp(state.on_signal, 1) == 0) {
+        fn(row, reference);
+    } else {
+        const char *what = state.signal == SIGILL   ? "illegal instruction"
+                           : state.signal == SIGFPE ? "arithmetic signal"
+                                                    : "access outside its memory";
+        if (!state.in_case)
+            check_begin("between cases");
+        check_fail("%s", what);
+    }
+    end_case();
+}
+
+/* ---- random numbers: xoroshiro128+ (Blackman and Vigna, 2018) -------------------------------------------------------
+ */
+
+static uint64_t rotate(uint64_t x, int by) {
+    return (x << by) | (x >> (64 - by));
+}
+
+static void seed_random(uint64_t seed) {
+    for (int i = 0; i < 2; i++) { /* splitmix64 spreads a small seed */
+        seed += UINT64_C(0x9e3779b97f4a7c15);
+        uint64_t z = (seed ^ (seed >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+        z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+        state.random[i] = z ^ (z >> 31);
+    }
+}
+
+uint64_t check_rand(void) {
+    uint64_t a = state.random[0], b = state.random[1], result = a + b;
+    b ^= a;
+    state.random[0] = rotate(a, 24) ^ b ^ (b << 16);
+    state.random[1] = rotate(b, 37);
+    return result;
+}
+
+int64_t check_range(int64_t low, int64_t high) {
+    return low + (int64_t)((check_rand() >> 16) % (uint64_t)(high - low + 1));
+}
+
+double check_uniform(void) {
+    return (double)(int64_t)(check_rand() >> 11) * 0x1p-52 - 1.0;
+}
+
+/* ---- guarded memory ------------------------------------------------------------------------------------------------
+ */
+
+void check_alloc(check_buffer *b, size_t bytes, size_t align) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t room = (bytes + align - 1) / align * align;
+    size_t body = (room + 64 + page - 1) / page * page;
+    b->map_bytes = body + page;
+    b->map = mmap(NULL, b->map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (b->map == MAP_FAILED || mprotect((char *)b->map + body, page, PROT_NONE) != 0) {
+        fprintf(stderr, "checkasm: out of memory\n");
+        exit(2);
+    }
+    memset(b->map, CHECK_PATTERN, body);
+    b->data = (unsigned char *)b->map + body - room;
+    b->bytes = bytes;
+}
+
+void check_guards(const check_buffer *b, const char *what) {
+    const unsigned char *start = b->map, *end = start + b->map_bytes - (size_t)sysconf(_SC_PAGESIZE);
+    for (const unsigned char *p = start; p < end; p++) {
+        if (p == b->data)
+            p += b->bytes;
+        if (p < end && *p != CHECK_PATTERN) {
+            check_fail("%s: byte %td outside it was written", what, p - b->data);
+            return;
+        }
+    }
+}
+
+void check_free(check_buffer *b) {
+    munmap(b->map, b->map_bytes);
+}
+
+/* ---- values --------------------------------------------------------------------------------------------------------
+ */
+
+const char *check_values_name(check_values values) {
+    static const char *const names[CHECK_VALUES_COUNT] = {"random", "integers", "extreme"};
+    return names[values];
+}
+
+/* Large values stop where a hundred products of two of them still fit f32, so that the order of summation cannot decide
+ * whether a sum overflows. */
+static double extreme_value(ml_dtype dtype) {
+    double sign = check_rand() & 1 ? -1.0 : 1.0;
+    switch (check_range(0, 30)) {
+    case 0:
+        return (double)INFINITY * sign;
+    case 1:
+        return (double)NAN;
+    case 2:
+        return 0.0 * sign;
+    case 3:
+        return sign *
+               (dtype == ML_F16    ? 0x1p-24
+                : dtype == ML_BF16 ? 0x1p-133
+                                   : 0x1p-149) *
+               (double)check_range(1, 100);
+    case 4:
+        return sign * (dtype == ML_F16 ? 65504.0 : 0x1p59);
+    case 5:
+        return sign * (dtype == ML_F16 ? 0x1p-14 : 0x1p-126);
+    default:
+        return check_uniform();
+    }
+}
+
+void check_fill(ml_dtype dtype, void *data, int64_t n, int64_t stride, check_values values) {
+    char *p = data;
+    for (int64_t i = 0; i < n; i++, p += stride * (int64_t)ml_dtype_size_of(dtype)) {
+        double value = values == CHECK_INTEGERS  ? (double)check_range(-4, 4)
+                       : values == CHECK_EXTREME ? extreme_value(dtype)
+                                                 : check_uniform();
+        ml_store_element(dtype, p, value);
+    }
+}
+
+bool check_same(double a, double b) {
+    return a == b || (isnan(a) && isnan(b));
+}
+
+bool check_close(double got, double want, double bound) {
+    if (check_same(got, want))
+        return true;
+    if (isnan(got) || isnan(want) || isinf(want))
+        return false;
+    if (isinf(got)) /* right when a value within the bound rounds up to infinity in f16 */
+        return fabs(want) + bound >= 65519.0 && (got > 0.0) == (want > 0.0);
+    return fabs(got - want) <= bound;
+}
+
+double check_rounding(ml_dtype dtype, double value) {
+    switch (dtype) {
+    case ML_F16:
+        return fmax(fabs(value) * 0x1p-11, 0x1p-25);
+    case ML_BF16:
+        return fmax(fabs(value) * 0x1p-8, 0x1p-134);
+    default:
+        return fmax(fabs(value) * 0x1p-24, 0x1p-150);
+    }
+}
+
+/* ---- benchmark -----------------------------------------------------------------------------------------------------
+ */
+
+static double now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+void check_bench(const char *what, void (*fn)(void *), void *arg, double work, const char *unit) {
+    double best = INFINITY;
+    int repeat = 1;
+    for (double begin = now_ns(); now_ns() - begin < 20e6;) {
+        double start = now_ns();
+        for (int i = 0; i < repeat; i++)
+            fn(arg);
+        double took = now_ns() - start;
+        best = fmin(best, took / repeat);
+        if (took < 20e3)
+            repeat *= 2;
+    }
+    printf("  %-44s %10.1f ns %8.2f %s\n", what, best, work / best, unit);
+}
+
+/* ---- main ----------------------------------------------------------------------------------------------------------
+ */
+
+static const ml_kernel_desc *reference_of(const ml_kernel_desc *row) {
+    for (int i = 0; i < ml_cpu_n_kernels; i++) {
+        const ml_kernel_desc *r = &ml_cpu_kernels[i];
+        if (r->op == row->op && r->family == row->family && r->isa == 0)
+            return r;
+    }
+    return row;
+}
+
+static int usage(const char *problem) {
+    fprintf(stderr,
+            "checkasm: %s\n"
+            "usage: checkasm [--seed N] [--isa NAME] [--kernel SUBSTRING] [--bench] [--list]\n"
+            "  --isa     only kernels that METALLIC_ISA=NAME would leave (scalar, avx2, avx512, ...)\n"
+            "  --bench   measure instead of check\n",
+            problem);
+    return 2;
+}
+
+int main(int argc, char **argv) {
+    uint64_t seed = (uint64_t)now_ns() % 1000000;
+    uint32_t mask = ~0u;
+    const char *filter = "";
+    bool bench = false, list = false;
+    for (int i = 1; i < argc; i++) {
+        const char *option = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
+        if (!strcmp(option, "--bench")) {
+            bench = true;
+            continue;
+        }
+        if (!strcmp(option, "--list")) {
+            list = true;
+            continue;
+        }
+        if (!value)
+            return usage("unknown option or missing value");
+        i++;
+        if (!strcmp(option, "--seed"))
+            seed = strtoull(value, NULL, 10);
+        else if (!strcmp(option, "--kernel"))
+            filter = value;
+        else if (strcmp(option, "--isa") != 0)
+            return usage("unknown option");
+        else if (!ml_isa_mask_from_name(value, &mask))
+            return usage("unknown ISA name");
+    }
+
+    uint32_t isa = ml_cpu_info_get()->isa & mask;
+    char text[128];
+    printf("checkasm: seed %llu, isa %s\n", (unsigned long long)seed, ml_isa_format(isa, text, sizeof text));
+    static const int signals[] = {SIGILL, SIGSEGV, SIGBUS, SIGFPE};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_NODEFER};
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+        sigaction(signals[i], &action, NULL);
+
+    for (int i = 0; i < ml_cpu_n_kernels; i++) {
+        const ml_kernel_desc *row = &ml_cpu_kernels[i];
+        if (!strstr(row->name, filter))
+            continue;
+        for (size_t c = 0; c < sizeof checkers / sizeof checkers[0]; c++) {
+            if (checkers[c].op != row->op || checkers[c].family != row->family)
+                continue;
+            if ((row->isa & isa) != row->isa) {
+                printf("%-32s skipped: needs %s\n", row->name, ml_isa_format(row->isa, text, sizeof text));
+                continue;
+            }
+            if (list || bench)
+                printf("%s\n", row->name);
+            if (list)
+                continue;
+            int64_t passed = state.passed, failed = state.failed;
+            seed_random(seed); /* per row, so that --kernel repeats what a full run did */
+            guarded(bench ? checkers[c].bench : checkers[c].check, row, reference_of(row));
+            if (!bench)
+                printf("%-32s %lld passed, %lld failed\n", row->name, (long long)(state.passed - passed),
+                       (long long)(state.failed - failed));
+        }
+    }
+    if (list || (bench && state.failed == 0))
+        return 0;
+    printf("%lld passed, %lld failed\n", (long long)state.passed, (long long)state.failed);
+    return state.failed > 0;
+}
