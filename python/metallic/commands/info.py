@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def collect() -> dict:
     """Everything that `metallic info` prints, as plain data."""
     import metallic
+    from metallic import _build
 
     versions = {}
     for name in LIBRARIES:
@@ -33,7 +34,7 @@ def collect() -> dict:
             versions[name] = None
     return {
         "metallic": metallic.__version__,
-        "commit": getattr(metallic, "__commit__", "unknown"),
+        "commit": _build.COMMIT,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": machine.cpu_brand(),

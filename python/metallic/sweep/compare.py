@@ -80,8 +80,8 @@ def judge(before: dict, after: dict) -> tuple[str, float | None]:
 
 def compare(before: Sequence[dict], after: Sequence[dict], limits: Sequence[Limit] = ()) -> list[Result]:
     """A result for every row that either side has."""
-    a = {output.key(_keyed(row)): row for row in before}
-    b = {output.key(_keyed(row)): row for row in after}
+    a = {output.key(row): row for row in before}
+    b = {output.key(row): row for row in after}
     results = []
     for place in dict.fromkeys([*a, *b]):
         old, new = a.get(place), b.get(place)
@@ -103,10 +103,6 @@ def compare(before: Sequence[dict], after: Sequence[dict], limits: Sequence[Limi
             continue
         results.append(result)
     return results
-
-
-def _keyed(row: dict) -> dict:
-    return dict.fromkeys(output.KEY, "") | row
 
 
 def summary(results: Sequence[Result]) -> dict[str, int]:

@@ -66,6 +66,7 @@ def environment() -> dict[str, str]:
 def describe(device: str | None) -> dict:
     """What every row of a sweep states. Imports this library."""
     import metallic
+    from metallic import _build
 
     return {
         "device": device or metallic.default_context().device,
@@ -74,6 +75,6 @@ def describe(device: str | None) -> dict:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "version": metallic.__version__,
-        "commit": getattr(metallic, "__commit__", "unknown"),
+        "commit": _build.COMMIT,
         "environment": " ".join(f"{k}={v}" for k, v in environment().items()),
     }

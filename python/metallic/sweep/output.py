@@ -46,7 +46,7 @@ class ResumeError(Exception):
 
 
 def key(row: dict) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in KEY)
+    return tuple(str(row.get(name, "")) for name in KEY)
 
 
 def measured(row: dict, samples: list[float], ceilings: dict[str, float]) -> None:

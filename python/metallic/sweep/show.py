@@ -174,14 +174,18 @@ class Rich(Plain):
 
         self.progress.stop()
         header, lines = table(rows)
-        if lines:
+        text = plain_table(header, lines)
+        if lines and max(map(len, text.splitlines())) > self.console.width:
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)  # rich would cut the cells
+        elif lines:
             shown = Table(show_edge=False, pad_edge=False)
             for i, name in enumerate(header):
                 numeric = i > header.index("mode") and name != "impl"
-                shown.add_column(name, justify="right" if numeric else "left", no_wrap=name != "impl")
+                shown.add_column(name, justify="right" if numeric else "left", no_wrap=True)
             for line in lines:
                 shown.add_row(*line)
             self.console.print(shown)
+        if lines:
             self.say(LEGEND)
         for line in notes(rows):
             self.say(line)

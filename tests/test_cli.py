@@ -1,0 +1,148 @@
+"""The command line: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import metallic as ml
+from metallic import __main__ as cli
+from metallic.commands import explain
+from metallic.sweep import runner, suites
+
+ROOT = Path(__file__).parent.parent
+
+
+def exit_code(*args):
+    try:
+        return cli.main(list(args))
+    except SystemExit as stop:
+        return stop.code
+
+
+@pytest.fixture
+def tiny_suite(monkeypatch):
+    suite = suites.Suite("for tests", lambda: [suites.Matmul(4, 8, 16), suites.Matmul(1, 8, 16, bias=True)], ("auto",))
+    monkeypatch.setitem(suites.SUITES, "tiny", suite)
+    monkeypatch.setattr(runner, "ROW_SECONDS", 0.0)
+
+
+def test_help_names_every_command(capsys):
+    assert exit_code("--help") == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in cli.COMMANDS)
+    for name in cli.COMMANDS:
+        assert exit_code(name, "--help") == 0
+        assert "Exit code" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        [],
+        ["unknown"],
+        ["sweep"],
+        ["sweep", "--suite", "unknown"],
+        ["sweep", "--suite", "tiny", "--dtype", "f64"],
+        ["sweep", "--suite", "tiny", "--backends", "cuda"],
+        ["sweep", "--suite", "tiny", "--peers", "unknown"],
+        ["sweep", "--suite", "tiny", "--prefs", "matmul_smalln_max_n"],
+        ["sweep", "--suite", "tiny", "--prefs", "no_such_preference=1"],
+        ["sweep", "--suite", "tiny", "--device", "no_such_device"],
+        ["sweep", "--suite", "tiny", "--resume"],
+        ["sweep", "--suite", "tiny", "--warm", "--cold"],
+        ["explain", "matmul", "2x3"],
+        ["explain", "matmul", "2x3", "@", "3"],
+        ["explain", "matmul", "2x3", "@", "3x4", "--dtype", "f64"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_3(args, tiny_suite, capsys):
+    assert exit_code(*args) == 3
+    assert "error:" in capsys.readouterr().err
+
+
+def test_list(tiny_suite, capsys):
+    assert exit_code("sweep", "--list") == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in suites.SUITES)
+    assert exit_code("sweep", "--suite", "qwen25", "--list", "--filter", "*bias") == 0
+    printed = capsys.readouterr().out
+    assert "1x1152x896 nt bias" in printed and "9728" not in printed
+
+
+def test_sweep_end_to_end(tiny_suite, tmp_path, capsys):
+    files = ["--out", str(tmp_path / "a.csv"), "--json", str(tmp_path / "a.json")]
+    args = ["sweep", "--suite", "tiny", "--dtype", "f32,bf16", "--peers", "numpy", "--warm", "--warmup", "0", *files]
+    assert exit_code(*args) == 0
+    printed = capsys.readouterr().out
+    assert ml.__version__ in printed and "numpy/ours" in printed and "1x8x16 nn bias" in printed
+    rows = json.loads((tmp_path / "a.json").read_text())["rows"]
+    assert len(rows) == 8 and {row["version"] for row in rows} == {ml.__version__}
+    assert exit_code(*args, "--resume") == 0
+    assert json.loads((tmp_path / "a.json").read_text())["rows"] == rows
+
+
+def test_a_sweep_of_gaps_only_measured_nothing(tiny_suite):
+    args = ["sweep", "--suite", "tiny", "--filter", "*bias", "--backends", "mps", "--warm", "--warmup", "0"]
+    assert exit_code(*args) == 2
+
+
+def test_an_interruption_exits_with_130(tiny_suite, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner.CaseRun, "prepare", stop)
+    assert exit_code("sweep", "--suite", "tiny") == 130
+
+
+def test_info(capsys):
+    assert exit_code("info") == 0
+    printed = capsys.readouterr().out
+    assert ml.__version__ in printed and "device    cpu" in printed and "numpy" in printed
+    assert exit_code("info", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["metallic"] == ml.__version__ and found["cpus"] >= 1
+    assert [device["name"] for device in found["devices"]] == [device["name"] for device in ml.devices()]
+
+
+def test_explain_is_what_the_call_would_do(capsys):
+    args = ["explain", "matmul", "1x896", "@", "896x9728", "--dtype", "float16", "--transpose-b"]
+    assert exit_code(*args, "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    a, w = ml.empty((1, 896), ml.float16), ml.empty((9728, 896), ml.float16)
+    assert plan == ml.explain(ml.matmul, a, w, transpose_b=True).to_dict()
+    assert exit_code(*args) == 0
+    assert plan["impl"] in capsys.readouterr().out
+
+
+def test_explain_with_preferences_and_epilogue(capsys):
+    args = ["explain", "matmul", "4x64x8", "@", "4x8x32", "--bias", "--beta", "2", "--activation", "silu", "--json"]
+    assert exit_code(*args, "--prefs", "matmul_backend=gemv") == 0
+    assert json.loads(capsys.readouterr().out)["backend"] == "gemv"
+    assert exit_code(*args, "--backend", "mlx") == 0
+    assert json.loads(capsys.readouterr().out)["backend"] == "mlx"
+    assert exit_code(*args, "--backend", "mps", "--strict") == 1
+    assert "UnsupportedError" in capsys.readouterr().out
+
+
+def test_explain_reports_shapes_that_do_not_fit(capsys):
+    assert exit_code("explain", "matmul", "2x3 @ 4x5") == 1
+    assert "ShapeError" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["2x3 @ 3x4", "2x3@3x4", "2x3 3x4"])
+def test_shapes_may_be_spaced_in_any_way(text):
+    assert explain.shapes(text.split()) == [(2, 3), (3, 4)]
+
+
+def test_module_and_benches_run_alone():
+    run = [sys.executable, "-m", "metallic", "sweep", "--list"]
+    assert "qwen25" in subprocess.run(run, capture_output=True, text=True, check=True, cwd="/").stdout
+    for name in suites.SUITES:
+        bench = [sys.executable, str(ROOT / "benches" / f"{name}.py"), "--list"]
+        assert f"{name}: " in subprocess.run(bench, capture_output=True, text=True, check=True, cwd="/").stdout
