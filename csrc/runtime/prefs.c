@@ -324,7 +324,7 @@ ml_status ml_pref_set_load(ml_pref_set *set, const ml_pref *prefs, int n) {
     ml_pref_set next = *set;
     for (int canonical = 0; canonical < 2; canonical++) { /* aliases first: what comes later wins */
         for (int i = 0; i < n; i++) {
-            ml_pref_id id;
+            ml_pref_id id = ML_PREF_COUNT;
             bool is_alias;
             ML_TRY(find_keyword(prefs[i].key, &id, &is_alias));
             if (is_alias == (canonical == 1) || !prefs[i].value)
@@ -409,7 +409,7 @@ ml_status ml_prefs_push(const ml_pref *prefs, int n) {
     ml_pref_set_init(&set);
     ML_TRY(ml_pref_set_load(&set, prefs, n));
     for (int i = 0; i < n; i++) {
-        ml_pref_id id;
+        ml_pref_id id = ML_PREF_COUNT;
         bool is_alias;
         ML_TRY(find_keyword(prefs[i].key, &id, &is_alias));
         if (!table[id].per_thread)
