@@ -39,7 +39,7 @@ class Route:
 
     @property
     def id(self) -> str:
-        return f"{self.device}-{self.isa}-{self.backend}"
+        return "-".join(filter(None, (self.device, self.isa, self.backend)))
 
     def context(self, **prefs) -> ml.Context:
         return _context(self, tuple(sorted(prefs.items())))
@@ -51,18 +51,23 @@ def _context(route: Route, prefs: tuple) -> ml.Context:
     return ml.Context(route.device, matmul_backend=route.backend, **extra, **dict(prefs))
 
 
+def tiers(op: str, device: dict) -> list[str]:
+    """ISA tiers on which op has a kernel of its own on this device; [""] where the device has no tiers."""
+    rows = [row for row in ml.kernels(op, device["name"]) if row["available"]]
+    return list(dict.fromkeys(row["isa"].split()[0] for row in rows)) if device["kind"] == "cpu" else [""]
+
+
 @functools.cache
 def routes() -> list[Route]:
     found = []
     for device in ml.devices():
         if not device["available"]:
             continue
-        tiers = [*device["isa"], "scalar"] if device["kind"] == "cpu" else [""]
-        for tier in dict.fromkeys(tiers):
-            for backend in ("mlx", "gemv"):
-                found.append(Route(device["name"], tier, backend))
-        found.append(Route(device["name"], tiers[0], "mps"))
-        found.append(Route(device["name"], tiers[0], "auto"))
+        backends = list(dict.fromkeys(row["backend"] for row in ml.kernels("matmul", device["name"]) if row["available"]))
+        own = [name for name in backends if name != "mps"]
+        found += [Route(device["name"], tier, name) for tier in tiers("matmul", device) for name in own]
+        # the vendor library and the dispatcher's own choice do not depend on the tier
+        found += [Route(device["name"], "", name) for name in ("mps", "auto") if name == "auto" or name in backends]
     return found
 
 
