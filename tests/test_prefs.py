@@ -417,9 +417,9 @@ def test_public_errors():
 
     for make in (lambda **kw: ml.prefs(**kw).__enter__(), lambda **kw: ml.Context("cpu", **kw)):
         for bad in ({"no_such": 1}, {"matmul_backend": "blas"}):
-            with pytest.raises(ml.MetallicError, match="accepted"):
+            with pytest.raises(ValueError, match="accepted"):
                 make(**bad)
-    with pytest.raises(ml.MetallicError, match="context"):
+    with pytest.raises(ValueError, match="context"):
         ml.prefs(isa="scalar").__enter__()
 
 
