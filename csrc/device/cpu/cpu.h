@@ -45,6 +45,13 @@ float ml_activate(ml_activation act, float x);
 /* ---- the tiled GEMM ------------------------------------------------------------------------------------------------
  * One signature per kernel kind; a tier is one file gemm_<isa>.c and rows in gemm_kernels.inc. docs/gemm.md. */
 
+/* Before a loop of a small constant trip count whose variables are to live in registers. */
+#if defined(__clang__)
+#define ML_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define ML_UNROLL _Pragma("GCC unroll 32")
+#endif
+
 /* What becomes of one micro-tile. acc[i][j] = sum over p < k of a[p*mr + i] * b[p*b_stride + j] in f32; then, with
  * acc_load, acc += acc_io; then acc_io = acc (acc_store), or out = act(alpha * acc + beta * c_in + bias). */
 typedef struct ml_ukr_tile {

@@ -1,5 +1,7 @@
 /* AVX2 + FMA + F16C GEMM tier: 6 x 16 tiles, 12 of the 16 registers sums, two B, one or two broadcasts of A; twelve
  * chains of multiply-adds cover two units of four or five cycles latency. */
+#include "device/cpu/cpu.h"
+
 #include <immintrin.h>
 #include <stdint.h>
 #include <string.h>
@@ -42,18 +44,38 @@ FN void v_store(void *p, vf v) {
 FN void v_store_n(void *p, vf v, int n) {
     _mm256_maskstore_ps(p, first_lanes(n), v);
 }
-/* There are no masked moves of 16-bit elements: a few of them go by way of a register pair. */
+/* There are no masked moves of 16-bit elements: the first n < 8 go as a quad, a pair and a single one. */
+FN uint64_t load_quad(const char *p, int n) {
+    uint64_t quad = 0, last = 0;
+    if (n == 4) {
+        memcpy(&quad, p, 8);
+        return quad;
+    }
+    if (n & 1)
+        memcpy(&last, p + 2 * (n - 1), 2);
+    if (n & 2)
+        memcpy(&quad, p, 4);
+    return quad | last << (16 * (n & 2));
+}
 FN __m128i load_halves(const void *p, int n) {
-    uint16_t lanes[8] = {0};
-    for (int i = 0; i < n; i++)
-        lanes[i] = ((const uint16_t *)p)[i];
-    return _mm_loadu_si128((const __m128i *)(const void *)lanes);
+    uint64_t low = load_quad(p, n < 4 ? n : 4), high = n > 4 ? load_quad((const char *)p + 8, n - 4) : 0;
+    return _mm_set_epi64x((long long)high, (long long)low);
+}
+FN void store_quad(char *p, uint64_t quad, int n) {
+    uint64_t last = quad >> (16 * (n & 2));
+    if (n == 4) {
+        memcpy(p, &quad, 8);
+        return;
+    }
+    if (n & 2)
+        memcpy(p, &quad, 4);
+    if (n & 1)
+        memcpy(p + 2 * (n - 1), &last, 2);
 }
 FN void store_halves(void *p, __m128i v, int n) {
-    uint16_t lanes[8];
-    _mm_storeu_si128((__m128i *)(void *)lanes, v);
-    for (int i = 0; i < n; i++)
-        ((uint16_t *)p)[i] = lanes[i];
+    store_quad(p, (uint64_t)_mm_cvtsi128_si64(v), n < 4 ? n : 4);
+    if (n > 4)
+        store_quad((char *)p + 8, (uint64_t)_mm_extract_epi64(v, 1), n - 4);
 }
 FN vf v_from_f16(const void *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(p));
@@ -100,12 +122,12 @@ FN void v_to_bf16_n(void *p, vf v, int n) {
 /* Pairs, then quads within 128-bit lanes, then the lanes: 24 shuffles. */
 FN void v_transpose(vf r[8]) {
     vf t[8];
-#pragma GCC unroll 4
+    ML_UNROLL
     for (int i = 0; i < 8; i += 2) {
         t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
         t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
     }
-#pragma GCC unroll 2
+    ML_UNROLL
     for (int i = 0; i < 8; i += 4) {
         r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
         r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
@@ -113,17 +135,15 @@ FN void v_transpose(vf r[8]) {
         r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
     }
     /* Now 128-bit lane q of r[4g + c] holds rows 4g..4g+3 of column 4q + c. */
-#pragma GCC unroll 4
+    ML_UNROLL
     for (int c = 0; c < 4; c++) {
         t[c] = _mm256_permute2f128_ps(r[c], r[4 + c], 0x20);
         t[4 + c] = _mm256_permute2f128_ps(r[c], r[4 + c], 0x31);
     }
-#pragma GCC unroll 8
+    ML_UNROLL
     for (int i = 0; i < 8; i++)
         r[i] = t[i];
 }
-
-#include "device/cpu/cpu.h"
 
 static vf v_activate(ml_activation act, vf v) {
     float lanes[VW];

@@ -1,6 +1,8 @@
 /* AVX-512 GEMM tier: 14 x 32 tiles hold 28 of the 32 registers as sums, two as B and one or two as broadcasts of A, so
  * a step along k costs 28 multiply-adds and 16 loads: bound by the multiply-adds on cores with one or two of these
  * units. */
+#include "device/cpu/cpu.h"
+
 #include <immintrin.h>
 
 #define VW 16
@@ -85,12 +87,12 @@ FN void v_to_bf16_n(void *p, vf v, int n) {
 /* Pairs, then quads within 128-bit lanes, then the lanes themselves in two steps: 64 shuffles. */
 FN void v_transpose(vf r[16]) {
     vf t[16];
-#pragma GCC unroll 8
+    ML_UNROLL
     for (int i = 0; i < 16; i += 2) {
         t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
         t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
     }
-#pragma GCC unroll 4
+    ML_UNROLL
     for (int i = 0; i < 16; i += 4) {
         r[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(t[i]), _mm512_castps_pd(t[i + 2])));
         r[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t[i]), _mm512_castps_pd(t[i + 2])));
@@ -98,14 +100,14 @@ FN void v_transpose(vf r[16]) {
         r[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t[i + 1]), _mm512_castps_pd(t[i + 3])));
     }
     /* Now 128-bit lane q of r[4g + c] holds rows 4g..4g+3 of column 4q + c. */
-#pragma GCC unroll 4
+    ML_UNROLL
     for (int c = 0; c < 4; c++) {
         t[c] = _mm512_shuffle_f32x4(r[c], r[4 + c], 0x88);
         t[4 + c] = _mm512_shuffle_f32x4(r[c], r[4 + c], 0xdd);
         t[8 + c] = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88);
         t[12 + c] = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0xdd);
     }
-#pragma GCC unroll 4
+    ML_UNROLL
     for (int c = 0; c < 4; c++) {
         r[c] = _mm512_shuffle_f32x4(t[c], t[8 + c], 0x88);
         r[4 + c] = _mm512_shuffle_f32x4(t[4 + c], t[12 + c], 0x88);
@@ -113,8 +115,6 @@ FN void v_transpose(vf r[16]) {
         r[12 + c] = _mm512_shuffle_f32x4(t[4 + c], t[12 + c], 0xdd);
     }
 }
-
-#include "device/cpu/cpu.h"
 
 static vf v_activate(ml_activation act, vf v) {
     float lanes[VW];

@@ -18,7 +18,6 @@
 
 #define NR (NV * VW)
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
 
 /* ---- micro-kernel --------------------------------------------------------------------------------------------------
  */
@@ -36,19 +35,19 @@ typedef struct kernel_out {
 ALWAYS_INLINE void kernel(const int m, const int nv, int64_t k, const float *a, const float *b, int64_t bs,
                           const kernel_out *out) {
     vf acc[MR][NV];
-    UNROLL for (int i = 0; i < m; i++) {
-        UNROLL for (int j = 0; j < nv; j++) acc[i][j] = v_zero();
+    ML_UNROLL for (int i = 0; i < m; i++) {
+        ML_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = v_zero();
     }
-    UNROLL for (int i = 0; i < m; i++) {
+    ML_UNROLL for (int i = 0; i < m; i++) {
         __builtin_prefetch(out->c + i * out->ldc, 1);
         __builtin_prefetch(out->c + i * out->ldc + nv * VW - 1, 1);
     }
     for (int64_t p = 0; p < k; p++) {
         vf bv[NV];
-        UNROLL for (int j = 0; j < nv; j++) bv[j] = v_load(b + j * VW);
-        UNROLL for (int i = 0; i < m; i++) {
+        ML_UNROLL for (int j = 0; j < nv; j++) bv[j] = v_load(b + j * VW);
+        ML_UNROLL for (int i = 0; i < m; i++) {
             vf x = v_set1(a[i]);
-            UNROLL for (int j = 0; j < nv; j++) acc[i][j] = v_fma(x, bv[j], acc[i][j]);
+            ML_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = v_fma(x, bv[j], acc[i][j]);
         }
         a += MR;
         b += bs;
@@ -57,17 +56,17 @@ ALWAYS_INLINE void kernel(const int m, const int nv, int64_t k, const float *a, 
     int64_t ldc = out->ldc;
     if (out->tail == VW) {
         if (out->add) {
-            UNROLL for (int i = 0; i < m; i++) {
-                UNROLL for (int j = 0; j < nv; j++) acc[i][j] = v_add(acc[i][j], v_load(c + i * ldc + j * VW));
+            ML_UNROLL for (int i = 0; i < m; i++) {
+                ML_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = v_add(acc[i][j], v_load(c + i * ldc + j * VW));
             }
         }
-        UNROLL for (int i = 0; i < m; i++) {
-            UNROLL for (int j = 0; j < nv; j++) v_store(c + i * ldc + j * VW, acc[i][j]);
+        ML_UNROLL for (int i = 0; i < m; i++) {
+            ML_UNROLL for (int j = 0; j < nv; j++) v_store(c + i * ldc + j * VW, acc[i][j]);
         }
         return;
     }
-    UNROLL for (int i = 0; i < m; i++) {
-        UNROLL for (int j = 0; j < nv; j++) {
+    ML_UNROLL for (int i = 0; i < m; i++) {
+        ML_UNROLL for (int j = 0; j < nv; j++) {
             float *at = c + i * ldc + j * VW;
             if (j < nv - 1) {
                 v_store(at, out->add ? v_add(acc[i][j], v_load(at)) : acc[i][j]);
@@ -190,9 +189,9 @@ static __attribute__((noinline)) void epilogue(const ml_ukr_tile *t, const float
     float acc_t[NR][VW] __attribute__((aligned(64)));
     for (int j = 0; j < t->n; j += VW) {
         vf r[VW];
-        UNROLL for (int i = 0; i < VW; i++) r[i] = i < MR ? v_load(acc + i * ld + j) : v_zero();
+        ML_UNROLL for (int i = 0; i < VW; i++) r[i] = i < MR ? v_load(acc + i * ld + j) : v_zero();
         v_transpose(r);
-        UNROLL for (int i = 0; i < VW; i++) v_store(acc_t[j + i], r[i]);
+        ML_UNROLL for (int i = 0; i < VW; i++) v_store(acc_t[j + i], r[i]);
     }
     ml_ukr_tile turned = *t;
     turned.m = t->n;
@@ -239,7 +238,7 @@ ALWAYS_INLINE void pack_along_width(float *dst, const ml_mat *x, int64_t count, 
         /* A narrow width stores whole vectors too: the next row overwrites what is too much. The last row must not. */
         int64_t last = width % VW ? k - 1 : k;
         for (int64_t p = 0; p < last; p++, src += step, dst += width)
-            UNROLL for (int j = 0; j < width; j += VW)
+            ML_UNROLL for (int j = 0; j < width; j += VW)
                 v_store(dst + j, load_lanes(dtype, src + j * size, width - j < VW ? width - j : VW));
         if (last < k)
             v_store_n(dst, load_lanes(dtype, src, width), width);
@@ -257,34 +256,36 @@ ALWAYS_INLINE void pack_along_width(float *dst, const ml_mat *x, int64_t count, 
     }
 }
 
-/* k runs along memory: blocks of VW x VW are transposed in registers. */
+/* `steps` steps along k of up to VW rows that lie `step` bytes apart, k along memory, transposed in registers. `last`:
+ * the last row written is the last of the panel. */
+ALWAYS_INLINE void pack_block(float *to, const char *at, int64_t step, int64_t rows, int steps, bool last,
+                              const int width, const ml_dtype dtype) {
+    vf r[VW];
+    ML_UNROLL for (int i = 0; i < VW; i++) r[i] = i < rows ? load_lanes(dtype, at + i * step, steps) : v_zero();
+    v_transpose(r);
+    ML_UNROLL for (int i = 0; i < VW; i++) {
+        if (i < steps && !(last && i == steps - 1))
+            v_store(to + i * width, r[i]);
+        else if (i < steps)
+            v_store_n(to + i * width, r[i], width);
+    }
+}
+
+/* k runs along memory: blocks of VW x VW. A narrow width stores whole vectors as pack_along_width does. */
 ALWAYS_INLINE void pack_along_k(float *dst, const ml_mat *x, int64_t count, int64_t k, const int width,
                                 const ml_dtype dtype) {
     const int64_t size = (int64_t)ml_dtype_size_of(dtype), step = x->rs * size;
-    const char *src = x->data;
+    const int block = width < VW ? width : VW;
     for (int64_t p = 0; p < k; p += VW) {
         int steps = k - p < VW ? (int)(k - p) : VW;
+        bool last = width % VW != 0 && p + VW >= k;
         for (int j = 0; j < width; j += VW) {
-            vf r[VW];
-            const char *at = src + p * size + j * step;
-            if (steps == VW && count - j >= (width < VW ? width : VW)) {
-                UNROLL for (int i = 0; i < VW; i++) r[i] = i < width ? load_lanes(dtype, at + i * step, VW) : v_zero();
-            } else {
-                UNROLL for (int i = 0; i < VW; i++) r[i] =
-                    i < count - j ? load_lanes(dtype, at + i * step, steps) : v_zero();
-            }
-            v_transpose(r);
+            const char *at = (const char *)x->data + p * size + j * step;
             float *to = dst + p * width + j;
-            if (steps == VW && (width % VW == 0 || p + VW < k)) {
-                UNROLL for (int i = 0; i < VW; i++) v_store(to + i * width, r[i]);
-            } else {
-                UNROLL for (int i = 0; i < VW; i++) {
-                    if (i < steps && (width % VW == 0 || p + i + 1 < k))
-                        v_store(to + i * width, r[i]);
-                    else if (i < steps)
-                        v_store_n(to + i * width, r[i], width - j);
-                }
-            }
+            if (steps == VW && count - j >= block && !last)
+                pack_block(to, at, step, block, VW, false, width, dtype);
+            else
+                pack_block(to, at, step, count - j, steps, last, width, dtype);
         }
     }
 }
