@@ -552,7 +552,7 @@ def test_predicted_time():
 
 
 def test_huge_shapes_saturate():
-    plan = select(m=2**40, n=2**40, k=2**40, strides={"a": (0, 0), "b": (0, 0)})
+    plan = select(m=2**20, n=2**20, k=2**24, strides={"a": (0, 0), "b": (0, 0)})
     assert plan["flops"] == 2**63 - 1
 
 
