@@ -184,6 +184,18 @@ def test_noise_is_reported():
     assert measured([10.0, 10.0, 11.0, 12.0, 12.0])["warning"] == "spread 18% of the median"
 
 
+def test_disturbance_by_other_processes_is_reported(base):
+    case_run = runner.CaseRun(plan([TINY]), None, TINY, "float32", {"metallic": "0"}, base)
+    case_run.ceilings["warm"] = {"gbs": 1.0, "gflops": 1.0}
+    answer = {"plan": None, "note": "", "parity": 0.5, "max_rel_error": 0.1}
+    for disturbance, expected in ((0.01, ""), (0.9, "other processes used 90% of a CPU")):
+        case_run.disturbance = disturbance
+        row = case_run.base | {"library": "metallic", "mode": "warm"}
+        case_run._fill(row, answer, "", [500.0, 500.0])
+        assert row.get("warning", "") == expected
+    assert show.notes([row]) == ["noise: other processes were busy during 1 of 1 rows: do not trust their times"]
+
+
 def test_suspect_and_wrong_rows_win_nothing():
     fast = {"status": "suspect", "median_us": 1.0, "backend": "mlx", "library": "metallic"}
     wrong = fast | {"status": "wrong"}

@@ -63,6 +63,20 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in sorted(os.environ.items()) if k.startswith("METALLIC_") or k in THREAD_VARIABLES}
 
 
+def busy_seconds(pid: int | None = None) -> float | None:
+    """CPU time used so far by a process, or by the whole machine and its host (time stolen from us); None: unknown."""
+    try:
+        if pid is None:
+            user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+            ticks = user + nice + system + irq + softirq + steal
+        else:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks = int(fields[11]) + int(fields[12])
+    except (OSError, ValueError):
+        return None
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def describe(device: str | None) -> dict:
     """What every row of a sweep states. Imports this library."""
     import metallic

@@ -21,6 +21,7 @@ from .workers import Team, WorkerDied
 MIN_ROUNDS, MAX_ROUNDS = 5, 100
 COLD_FACTOR = 2  # cold buffers together: this many last-level caches
 MAX_COPIES = 512
+BUSY = 0.2  # CPUs that others may use before a row is marked as disturbed
 ROW_SECONDS = 0.2  # measuring time per row when there is no budget
 READ_SECONDS, FMA_SECONDS = 6e-3, 3e-3
 MAX_READ = 256 << 20
@@ -92,6 +93,7 @@ class CaseRun:
         self.calls: dict[tuple[Contender, str], int] = {}
         self.ceilings: dict[str, dict[str, float]] = {mode: {"gbs": 0.0, "gflops": 0.0} for mode in self.modes}
         self.index: dict[Contender, int] = {}
+        self.disturbance = 0.0  # CPUs that other processes kept busy meanwhile
 
     # ---- preparation ----
 
@@ -133,6 +135,7 @@ class CaseRun:
         for mode in self.modes:
             turns.append(lambda m=mode: self._read_ceiling(m))
         turns.append(self._fma_ceiling)
+        others = self.team.others_seconds()
         start = time.monotonic()
         for number in range(MAX_ROUNDS):
             shift = number % len(turns)
@@ -142,6 +145,8 @@ class CaseRun:
             elapsed = time.monotonic() - start
             if elapsed >= seconds and number + 1 >= (MIN_ROUNDS if elapsed < 3 * seconds else 3):
                 break
+        if others is not None:
+            self.disturbance = (self.team.others_seconds() - others) / (time.monotonic() - start)
 
     def _sample(self, contender: Contender, mode: str) -> None:
         if not self._runs(contender):
@@ -214,6 +219,9 @@ class CaseRun:
             row["status"], row["reason"] = "error", "not measured"
             return
         output.measured(row, samples, self.ceilings[row["mode"]])
+        if self.disturbance > BUSY:
+            noise = f"other processes used {self.disturbance:.0%} of a CPU"
+            row["warning"] = "; ".join(filter(None, [row.get("warning"), noise]))
         if row["library"] == "metallic" and row["parity"] > 1:
             row["status"], row["reason"] = "wrong", f"error is {row['parity']:.3g} times its bound"
 

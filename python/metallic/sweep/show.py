@@ -26,7 +26,7 @@ def cell(row: dict | None) -> str:
         return "-"
     if row["status"] == "error":
         return "error"
-    return time_text(row["median_us"]) + MARKS.get(row["status"], "~" if row.get("warning") else "")
+    return time_text(row["median_us"]) + MARKS.get(row["status"], "~" if "spread" in row.get("warning", "") else "")
 
 
 def column(row: dict) -> str:
@@ -94,18 +94,26 @@ def plain_table(header: list[str], lines: list[list[str]]) -> str:
 
 def notes(rows: Sequence[dict]) -> list[str]:
     """Reasons of gaps, suspects and failures, remarks about peers, and how noisy it was; each once."""
-    counted: dict[str, int] = {}
+    counted: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
         if row["status"] != "ok":
-            text = f"{row['status']}: {column(row)} {DTYPES[row['dtype']]}: {row['reason']}"
-            counted[text] = counted.get(text, 0) + 1
+            # The reason proper comes last: "matmul: backend mps (argument) cannot do M=1 ...: the kernel has no bias"
+            what = (row["status"], column(row), row["reason"].rpartition(": ")[2])
         elif row.get("note"):
-            text = f"note: {column(row)} {DTYPES[row['dtype']]}: {row['note']}"
-            counted[text] = counted.get(text, 0) + 1
-    noisy = sum(1 for row in rows if row.get("warning"))
-    lines = [text if count == 1 else f"{text} ({count} rows)" for text, count in counted.items()]
+            what = ("note", column(row), row["note"])
+        else:
+            continue
+        counted.setdefault(what, []).append(DTYPES[row["dtype"]])
+    lines = [
+        f"{status}: {who}: {reason} ({', '.join(dict.fromkeys(dtypes))}; {len(dtypes)} of {len(rows)} rows)"
+        for (status, who, reason), dtypes in counted.items()
+    ]
+    noisy = sum(1 for row in rows if "spread" in row.get("warning", ""))
+    busy = sum(1 for row in rows if "other processes" in row.get("warning", ""))
     if noisy:
         lines.append(f"noise: {noisy} of {len(rows)} rows spread over 10 % of their median")
+    if busy:
+        lines.append(f"noise: other processes were busy during {busy} of {len(rows)} rows: do not trust their times")
     return lines
 
 

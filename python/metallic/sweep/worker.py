@@ -45,7 +45,9 @@ class Worker:
         self.peer = None
         self.sets: list[dict[str, np.ndarray]] = []
         self.runs: dict[int, list[peers.Run]] = {}
-        self.turn: dict[int, int] = {}
+        self.turn = (
+            0  # of the cold buffer sets: one for all choices, so that the next set is the one unused for longest
+        )
         self.fastest: dict[tuple[int, str], float] = {}
         self.blocks: dict[str, np.ndarray] = {}
 
@@ -79,7 +81,7 @@ class Worker:
                     runs[0].wait()
                 answer: dict[str, Any] = {"plan": runs[0].plan, "note": runs[0].note}
                 answer |= parity.judge(runs[0].result(), value, bound)
-                self.runs[index], self.turn[index] = runs, 0
+                self.runs[index] = runs
                 self._warm_up(index, warmup)
             except peers.Gap as gap:
                 answer = {"gap": str(gap)}
@@ -97,19 +99,16 @@ class Worker:
 
     def _repeat(self, index: int, calls: int, mode: str) -> None:
         runs = self.runs[index]
-        run = runs[0]
-        if mode == "cold" and len(runs) > 1:
-            turn = self.turn[index]
-            for i in range(turn, turn + calls):
-                run = runs[i % len(runs)]
-                run.call()
-            self.turn[index] = (turn + calls) % len(runs)
+        if mode == "cold":
+            for turn in range(self.turn, self.turn + calls):
+                runs[turn % len(runs)].call()
+            self.turn = (self.turn + calls) % len(runs)
         else:
-            call = run.call
+            call = runs[0].call
             for _ in range(calls):
                 call()
-        if run.wait:
-            run.wait()
+        if runs[0].wait:
+            runs[0].wait()
 
     def sample(self, choice: int, mode: str, settle: float) -> dict:
         """Untimed calls for `settle` seconds and until the library runs at its own speed; then one sample.
@@ -141,7 +140,7 @@ class Worker:
         return elapsed, calls
 
     def release(self) -> dict:
-        self.runs, self.turn, self.fastest, self.sets, self.blocks = {}, {}, {}, [], {}
+        self.runs, self.fastest, self.sets, self.blocks, self.turn = {}, {}, [], {}, 0
         return {}
 
     # ---- what else is needed of a process ----

@@ -15,6 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from . import machine
+
 # The worker's modules under a name of their own: importing metallic.sweep would load this library in a peer's process.
 _BOOT = """
 import importlib.util, sys
@@ -121,6 +123,14 @@ class Team:
         for process in self.processes.values():
             process.kill()
         self.processes.clear()
+
+    def others_seconds(self) -> float | None:
+        """CPU time that everything else on this machine has used so far; only differences mean something."""
+        all_of_it = machine.busy_seconds()
+        ours = [machine.busy_seconds(p.child.pid) for p in self.processes.values()] + [
+            machine.busy_seconds(os.getpid())
+        ]
+        return None if all_of_it is None else all_of_it - sum(filter(None, ours))
 
     def ask(self, library: str, command: str, **request) -> dict:
         """Answer of a library's worker, all others stopped. Starts the worker when there is none. Raises WorkerDied."""
