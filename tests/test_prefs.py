@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -116,6 +117,15 @@ def test_the_table_is_the_whole_table():
     assert list(rows) == list(TABLE)
     for name, (alias, _, _, _, per_thread) in TABLE.items():
         assert (rows[name]["alias"], rows[name]["per_thread"]) == (alias, per_thread)
+
+
+def test_the_documentation_has_the_whole_table():
+    text = (Path(__file__).parent.parent / "docs" / "DISPATCHER.md").read_text(encoding="utf-8")
+    cells = [
+        [c.strip(" `") for c in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `METALLIC_")
+    ]
+    documented = {row[0]: (row[1] or None, row[4] == "yes") for row in cells}
+    assert documented == {row["env"]: (row["alias"], row["per_thread"]) for row in _core._pref_table()}
 
 
 def test_defaults():
@@ -305,6 +315,36 @@ def test_broken_tuning_files():
     assert "ten columns" in table("cpu,avx*")["message"]
     assert "header" in table(GOOD, header=HEADER.upper())["message"]
     assert "header" in table(header=GOOD)["message"]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "k", "dtype", "bias", "winner"),
+    [
+        (9728, 896, "float16", "none", "mps"),
+        (896, 4864, "float16", "none", "mps"),
+        (896, 896, "float16", "none", "mps"),
+        (151936, 896, "float16", "none", "gemv"),
+        (1152, 896, "float16", "m", "gemv"),
+        (896, 896, "float32", "none", "gemv"),
+    ],
+)
+def test_the_shipped_table_decides_decode_shapes_on_apple(outputs, k, dtype, bias, winner):
+    rows = [
+        {
+            **row,
+            "dtypes": [name for bit, name in enumerate(["float32", "float16", "bfloat16"]) if row["dtypes"] >> bit & 1],
+        }
+        for row in _core._tuning("metal", "apple7", None)
+    ]
+    for row in rows:
+        del row["op"]
+    both = ["float32", "float16"]
+    kernels = [{"family": "mps", "dtypes": both, "supports": ["alpha_beta"]}]
+    kernels += [{"family": family, "dtypes": both, "supports": "all"} for family in ("mlx", "gemv")]
+    present = {"has_mlx": True, "has_gemv": True, "has_mps": True, "simdgroup_mm": True, "bfloat": True}
+    caps = {"device": "metal", **present, "kernels": kernels, "tuning": rows}
+    case = {"m": 1, "n": outputs, "k": k, "dtype": dtype, "bias": bias, "transpose_b": True}
+    assert _core._select("matmul", case, caps, {})["family"] == winner
 
 
 def test_a_users_table_replaces_the_shipped_one(tmp_path):
