@@ -21,7 +21,7 @@ typedef void (*ml_ew_row_fn)(const ml_ew_row *row);
 typedef void (*ml_ew_widen_fn)(float *dst, const uint16_t *src, int64_t n);
 typedef void (*ml_ew_narrow_fn)(uint16_t *dst, const float *src, int64_t n);
 
-/* dst[i * dst_ld + j] = src[j * src_ld + i] for i < rows, j < cols; elements of 4 or 2 bytes. */
+/* dst[i * dst_ld + j] = src[j * src_ld + i] for i < rows, j < cols; elements of 1, 2 or 4 bytes. */
 typedef struct ml_ew_transpose {
     void *dst;
     const void *src;
@@ -33,7 +33,7 @@ typedef struct ml_elementwise_impl {
     ml_ew_row_fn rows[3][4]; /* [ML_F32..ML_BF16][ML_ADD..ML_DIV] */
     ml_ew_widen_fn widen[3]; /* [ML_F16], [ML_BF16] */
     ml_ew_narrow_fn narrow[3];
-    ml_ew_transpose_fn transpose4, transpose2;
+    ml_ew_transpose_fn transpose[3]; /* elements of 1, 2, 4 bytes */
 } ml_elementwise_impl;
 
 extern const ml_elementwise_impl ml_elementwise_scalar;

@@ -14,6 +14,11 @@ static inline __m256 load_bf16(const uint16_t *p) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
 
+static inline __m256 quiet(__m256 v) {
+    __m256 nan = _mm256_cmp_ps(v, v, _CMP_UNORD_Q);
+    return _mm256_or_ps(v, _mm256_and_ps(nan, _mm256_castsi256_ps(_mm256_set1_epi32(0x400000))));
+}
+
 /* To nearest even: add 0x7fff plus the last bit that stays. NaNs, which that could turn into infinity, are made quiet.
  */
 static inline void store_bf16(uint16_t *p, __m256 v) {
@@ -34,6 +39,7 @@ static inline void store_bf16(uint16_t *p, __m256 v) {
 #define SUB(a, b) _mm256_sub_ps(a, b)
 #define MUL(a, b) _mm256_mul_ps(a, b)
 #define DIV(a, b) _mm256_div_ps(a, b)
+#define QUIET(v) quiet(v)
 #define LOAD_F32(p) _mm256_loadu_ps(p)
 #define STORE_F32(p, v) _mm256_storeu_ps(p, v)
 #define LOAD_F16(p) load_f16(p)

@@ -14,6 +14,12 @@ static inline __m512 load_bf16(const uint16_t *p) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
 
+static inline __m512 quiet(__m512 v) {
+    __m512i x = _mm512_castps_si512(v);
+    __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    return _mm512_castsi512_ps(_mm512_mask_or_epi32(x, nan, x, _mm512_set1_epi32(0x400000)));
+}
+
 /* As in the AVX2 tier. VCVTNEPS2BF16 is no replacement: it flushes denormals to zero. */
 static inline void store_bf16(uint16_t *p, __m512 v) {
     __m512i x = _mm512_castps_si512(v), top = _mm512_srli_epi32(x, 16);
@@ -31,6 +37,7 @@ static inline void store_bf16(uint16_t *p, __m512 v) {
 #define SUB(a, b) _mm512_sub_ps(a, b)
 #define MUL(a, b) _mm512_mul_ps(a, b)
 #define DIV(a, b) _mm512_div_ps(a, b)
+#define QUIET(v) quiet(v)
 #define LOAD_F32(p) _mm512_loadu_ps(p)
 #define STORE_F32(p, v) _mm512_storeu_ps(p, v)
 #define LOAD_F16(p) load_f16(p)

@@ -5,8 +5,10 @@
 
 enum {
     TILE_ELEMENTS = 16 * 1024, /* a few microseconds of work, and within L2 with three operands */
-    CROSS_TILE = 64,           /* edge of a tile with a transposed operand: 16 KiB of f32 */
-    PARALLEL_ELEMENTS = 64 * 1024
+    CROSS_ROWS = 64,           /* a tile with a transposed operand: 32 KiB of f32 */
+    CROSS_COLS = 128,
+    TASK_ELEMENTS = 32 * 1024, /* least work of a task, a few microseconds */
+    PARALLEL_ELEMENTS = 128 * 1024
 };
 
 typedef struct nest {
@@ -59,18 +61,18 @@ static void plan_tiles(nest *t) {
     t->row = t->ndim - 2;
     bool any_cross = false;
     for (int v = 1; v < t->n && !any_cross; v++) {
-        int near = t->size[v] > 1 ? nearest_dim(t, v) : -1;
+        int near = nearest_dim(t, v);
         if (near >= 0 && magnitude(t->strides[v][near]) == 1) {
             t->row = near;
             any_cross = true;
         }
     }
     for (int v = 1; v < t->n && any_cross; v++)
-        t->cross[v] = t->size[v] > 1 && t->strides[v][t->row] == 1 && magnitude(t->strides[v][t->col]) > 1;
+        t->cross[v] = t->strides[v][t->row] == 1 && magnitude(t->strides[v][t->col]) > 1;
     int64_t cols = t->shape[t->col], rows = t->row >= 0 ? t->shape[t->row] : 1;
     if (any_cross) {
-        t->tile_cols = cols < CROSS_TILE ? cols : CROSS_TILE;
-        t->tile_rows = rows < CROSS_TILE ? rows : CROSS_TILE;
+        t->tile_cols = cols < CROSS_COLS ? cols : CROSS_COLS;
+        t->tile_rows = rows < CROSS_ROWS ? rows : CROSS_ROWS;
     } else {
         t->tile_cols = cols < TILE_ELEMENTS ? cols : TILE_ELEMENTS;
         int64_t fit = TILE_ELEMENTS / t->tile_cols;
@@ -110,18 +112,15 @@ static void run_tile(const nest *t, int64_t index) {
     }
     tile.cols = t->shape[t->col] - j < t->tile_cols ? t->shape[t->col] - j : t->tile_cols;
     tile.rows = rows < t->tile_rows ? rows : t->tile_rows;
-    _Alignas(64) uint32_t turned[ML_EW_MAX_VIEWS - 1][CROSS_TILE * CROSS_TILE];
+    _Alignas(64) uint32_t turned[ML_EW_MAX_VIEWS - 1][CROSS_ROWS * CROSS_COLS];
     for (int v = 0; v < t->n; v++) {
         tile.data[v] = t->data[v] + offset[v] * t->size[v];
         if (!t->cross[v])
             continue;
-        ml_ew_transpose job = {turned[v - 1], tile.data[v], CROSS_TILE, tile.cs[v], tile.rows, tile.cols};
-        if (t->size[v] == 4)
-            t->impl->transpose4(&job);
-        else
-            t->impl->transpose2(&job);
+        ml_ew_transpose job = {turned[v - 1], tile.data[v], CROSS_COLS, tile.cs[v], tile.rows, tile.cols};
+        t->impl->transpose[t->size[v] / 2](&job);
         tile.data[v] = (char *)turned[v - 1];
-        tile.rs[v] = CROSS_TILE;
+        tile.rs[v] = CROSS_COLS;
         tile.cs[v] = 1;
     }
     t->fn(t->arg, &tile);
@@ -163,7 +162,7 @@ void ml_ew_run(const ml_elementwise_impl *impl, const ml_view *views, int n, ml_
         t.tiles = t.tiles / t.shape[t.row] * ceil_div(t.shape[t.row], t.tile_rows);
     t.tiles_per_task = t.tiles;
     if (elements >= PARALLEL_ELEMENTS) {
-        int64_t tasks = elements / (PARALLEL_ELEMENTS / 4);
+        int64_t tasks = elements / TASK_ELEMENTS;
         int64_t most = 8 * (int64_t)ml_get_num_threads(); /* enough to even out, without an exchange per tile */
         t.tiles_per_task = ceil_div(t.tiles, tasks < most ? tasks : most);
     }

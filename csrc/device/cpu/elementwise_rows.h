@@ -1,6 +1,7 @@
 /* Body of an element-wise tier. The including file defines
  *   VEC, WIDTH                    a vector of WIDTH floats
  *   SPLAT(x), ADD DIV MUL SUB (a, b)
+ *   QUIET(v)                      v with signalling NaNs made quiet
  *   LOAD_F32(p) STORE_F32(p, v)   and the same for F16 and BF16, which convert; any alignment
  *   TABLE                         name of the tier's ml_elementwise_impl
  *   TRANSPOSE4, TRANSPOSE2        its transposes
@@ -62,9 +63,19 @@ DEFINE_ROWS(f32, float, LOAD_F32, STORE_F32)
 DEFINE_ROWS(f16, uint16_t, LOAD_F16, STORE_F16)
 DEFINE_ROWS(bf16, uint16_t, LOAD_BF16, STORE_BF16)
 DEFINE_CONVERSION(widen_f16, float, uint16_t, LOAD_F16, STORE_F32)
-DEFINE_CONVERSION(widen_bf16, float, uint16_t, LOAD_BF16, STORE_F32)
+#define LOAD_QUIET(p) QUIET(LOAD_BF16(p)) /* a shift; F16C does this by itself */
+DEFINE_CONVERSION(widen_bf16, float, uint16_t, LOAD_QUIET, STORE_F32)
 DEFINE_CONVERSION(narrow_f16, uint16_t, float, LOAD_F32, STORE_F16)
 DEFINE_CONVERSION(narrow_bf16, uint16_t, float, LOAD_F32, STORE_BF16)
+
+static void transpose1(const ml_ew_transpose *t) {
+    uint8_t *dst = t->dst;
+    const uint8_t *src = t->src;
+    for (int64_t j = 0; j < t->cols; j++) {
+        for (int64_t i = 0; i < t->rows; i++)
+            dst[i * t->dst_ld + j] = src[j * t->src_ld + i];
+    }
+}
 
 const ml_elementwise_impl TABLE = {
     .rows = {[ML_F32] = {add_f32, sub_f32, mul_f32, div_f32},
@@ -72,6 +83,5 @@ const ml_elementwise_impl TABLE = {
              [ML_BF16] = {add_bf16, sub_bf16, mul_bf16, div_bf16}},
     .widen = {[ML_F16] = widen_f16, [ML_BF16] = widen_bf16},
     .narrow = {[ML_F16] = narrow_f16, [ML_BF16] = narrow_bf16},
-    .transpose4 = TRANSPOSE4,
-    .transpose2 = TRANSPOSE2,
+    .transpose = {transpose1, TRANSPOSE2, TRANSPOSE4},
 };

@@ -9,6 +9,7 @@ typedef float vec;
 #define SUB(a, b) ((a) - (b))
 #define MUL(a, b) ((a) * (b))
 #define DIV(a, b) ((a) / (b))
+#define QUIET(v) (v)
 #define LOAD_F32(p) (*(p))
 #define STORE_F32(p, v) (*(p) = (v))
 #define LOAD_F16(p) ml_half_to_float(*(p))
