@@ -559,12 +559,13 @@ def test_huge_shapes_saturate():
 @pytest.mark.parametrize("k", [1, 100, 384, 4864, 100000])
 @pytest.mark.parametrize(("m", "n"), [(64, 64), (1000, 1000), (17, 30000)])
 def test_blocking(m, n, k):
-    plan = select(m=m, n=n, k=k, backend="mlx")
-    mc, nc, kc = plan["block"]
-    assert mc % 14 == 0 and nc % 32 == 0 and kc > 0
-    assert kc * (14 + 32) * 4 <= 32768 // 2 + 16 * (14 + 32) * 4
-    assert mc * kc * 4 <= (1 << 20) // 2 + 14 * kc * 4
-    assert mc < m + 14 and nc < n + 32 and kc < k + 16
+    """Whole micro-tiles; the block of A within half of L2, the panel of B within half of L3; k cut evenly."""
+    mc, nc, kc = select(m=m, n=n, k=k, backend="mlx")["block"]
+    assert mc % 14 == 0 and nc % 32 == 0 and kc % 16 == 0
+    assert mc * kc * 4 <= max((1 << 20) // 2, 14 * kc * 4)
+    assert nc * kc * 4 <= max((32 << 20) // 2, 32 * kc * 4)
+    pieces = -(-k // kc)
+    assert kc - 16 < k / pieces <= kc <= 512 + 16
 
 
 def test_plan_does_not_depend_on_threads():

@@ -263,7 +263,7 @@ static void complete(const ml_matmul_case *c, ml_plan *plan) {
     bool empty = p->m == 0 || p->n == 0 || p->batch == 0;
     if (c->caps->device == ML_DEVICE_CPU && !empty) {
         if (plan->family == ML_BACKEND_MLX && plan->kernel->mr > 0) {
-            plan->block = ml_gemm_blocking(c->caps, plan->kernel, c->m, c->n, c->k);
+            plan->block = ml_gemm_blocking(c->caps, plan->kernel, c->k);
             plan->scratch_bytes = ml_gemm_scratch_bytes(c->op, plan, c->caps->threads > 0 ? c->caps->threads : 1);
         } else if (plan->family == ML_BACKEND_GEMV) {
             plan->scratch_bytes = ml_gemv_scratch_bytes(c->op, plan->transposed);
