@@ -226,7 +226,7 @@ static void hand_out(ml_mempool *pool, block *b, size_t size, ml_buffer **out) {
 static ml_status grow_shard(ml_mempool *pool, int index, int size_class) {
     size_t bytes = class_bytes(size_class);
     size_t n = size_class < SMALL_CLASSES ? SLAB_BLOCKS : MEDIUM_SLAB / bytes;
-    slab *s;
+    slab *s = NULL;
     ML_TRY(make_slab(pool, bytes, n > SLAB_BLOCKS ? SLAB_BLOCKS : (int)n, &s));
     s->shard = index;
     s->size_class = size_class;

@@ -50,6 +50,10 @@ static uint64_t float_bits(float f) {
     return bits;
 }
 
+/* A new parameter or preference that planning looks at belongs into the signature; preferences are signed as a whole. */
+_Static_assert(sizeof(ml_matmul_params) == 56, "ml_matmul_params changed: sign the new field");
+_Static_assert(sizeof(ml_binary_params) == 24, "ml_binary_params changed: sign the new field");
+
 /* The kinds that are worth it: their plans are small beside a tiny operation. */
 static bool add_params(signature *s, const ml_op *op) {
     const ml_matmul_params *p = &op->matmul;

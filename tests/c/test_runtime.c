@@ -6,6 +6,9 @@
 #include "test_runtime.h"
 
 #include "core/tensor.h"
+#include "runtime/command.h"
+#include "runtime/context.h"
+#include "runtime/fork.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -144,12 +147,11 @@ static void test_pool(void) {
         memset(p, i, (size_t)sizes[i] * 4);
         bytes += sizes[i] ? sizes[i] * 4 : 1;
     }
-    for (int i = 0; i < N; i++) /* nobody wrote into another's memory */
+    bool intact = true; /* nobody wrote into another's memory */
+    for (int i = 0; i < N; i++)
         for (int64_t j = 0; j < sizes[i] * 4; j++)
-            if (((unsigned char *)ml_view_data(&t[i]->view))[j] != i) {
-                check(!"blocks overlap");
-                break;
-            }
+            intact &= ((unsigned char *)ml_view_data(&t[i]->view))[j] == i;
+    check(intact);
     ml_context_memory_stats(ctx, &s);
     check(s.bytes_in_use == bytes && s.peak_in_use == bytes && s.allocations == N && s.bytes_reserved >= bytes);
     for (int i = 0; i < N; i++) {
@@ -454,6 +456,91 @@ static void test_fork(void) {
     ml_context_release(ctx);
 }
 
+/* ---- devices with command buffers
+ * ------------------------------------------------------------------------------------ */
+
+/* A device that notes what it is asked to do: b(egin), e(ncode), c(ommit), w(ait). */
+static char noted[64];
+
+static void note(char what) {
+    const size_t n = strlen(noted);
+    if (n + 1 < sizeof noted)
+        noted[n] = what;
+}
+
+static ml_status fake_begin(ml_device *dev, void **buffer) {
+    note('b');
+    *buffer = dev;
+    return ML_OK;
+}
+
+static ml_status fake_encode(ml_device *dev, ml_command *command, ml_encode_args *args) {
+    note('e');
+    return args->op->fill.value == 13 ? ml_fail(ML_ERR_DEVICE, "unlucky") : ML_OK;
+}
+
+static ml_status fake_commit(ml_device *dev, void *buffer) {
+    note('c');
+    return ML_OK;
+}
+
+static ml_status fake_wait(ml_device *dev, void *buffer, double *us) {
+    note('w');
+    *us = 7;
+    return ML_OK;
+}
+
+static bool fake_did(const char *what) {
+    const bool same = !strcmp(noted, what);
+    if (!same)
+        printf("  did %s, not %s\n", noted, what);
+    memset(noted, 0, sizeof noted);
+    return same;
+}
+
+static void *wait_for_buffer(void *b) {
+    const bool ok = ml_buffer_wait(b) == ML_OK;
+    ml_buffer_release(b);
+    return ok ? NULL : b;
+}
+
+static void test_command_buffers(void) {
+    static const ml_device_vtbl vtbl = {
+        .begin = fake_begin, .encode = fake_encode, .commit = fake_commit, .wait = fake_wait};
+    ml_device dev = {.vtbl = &vtbl, .kind = ML_DEVICE_METAL, .name = "fake"};
+    ml_context ctx = {.device = &dev, .fork_generation = ml_fork_generation()};
+    atomic_init(&ctx.refs, 1);
+    ml_thread *t = ml_thread_get();
+    ml_buffer *b = NULL;
+    int released = 0;
+    float memory[4];
+    check(ml_buffer_wrap(&dev, &(ml_host_memory){memory, sizeof memory, false, count_release, &released}, &b) == ML_OK);
+    ml_op op = {.kind = ML_OP_FILL, .n_out = 1, .out = {{.buf = b, .ndim = 1, .shape = {4}, .strides = {1}}}};
+    ml_encode_args args = {.op = &op, .label = ""};
+    double us = 0;
+    check(ml_command_record(&ctx, t, &args, &us) == ML_OK && us == 7 && fake_did("becw"));
+    op.fill.value = 13;
+    check(failed_with(ml_command_record(&ctx, t, &args, &us), ML_ERR_DEVICE, "unlucky") && fake_did("becw"));
+    op.fill.value = 0;
+    check(!atomic_load(&b->pending) && atomic_load(&b->refs) == 1);
+
+    check(ml_batch_begin(&ctx) == ML_OK);
+    check(ml_command_record(&ctx, t, &args, &us) == ML_OK && ml_command_record(&ctx, t, &args, &us) == ML_OK);
+    check(fake_did("bee") && atomic_load(&b->pending) && atomic_load(&b->refs) == 3);
+    check(ml_buffer_wait(b) == ML_OK && fake_did("cw") && !atomic_load(&b->pending)); /* read by its own thread */
+    check(ml_command_record(&ctx, t, &args, &us) == ML_OK && ml_context_synchronize(&ctx) == ML_OK && fake_did("becw"));
+    check(ml_command_record(&ctx, t, &args, &us) == ML_OK && fake_did("be"));
+    pthread_t reader;
+    ml_buffer_retain(b);
+    check(pthread_create(&reader, NULL, wait_for_buffer, b) == 0);
+    ml_buffer_release(b); /* the batch still needs it */
+    check(released == 0);
+    check(ml_batch_end(&ctx) == ML_OK && fake_did("cw"));
+    void *unfinished = b;
+    check(pthread_join(reader, &unfinished) == 0 && unfinished == NULL);
+    check(released == 1 && !t->commands && atomic_load(&ctx.refs) == 1);
+}
+
 int main(int argc, char **argv) {
     uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 0) : (uint64_t)time(NULL);
     printf("seed %llu\n", (unsigned long long)seed);
@@ -465,6 +552,7 @@ int main(int argc, char **argv) {
     test_explain();
     test_metrics();
     test_batch();
+    test_command_buffers();
     test_ops();
     test_threads();
     test_fork();
