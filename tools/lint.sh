@@ -29,5 +29,6 @@ PY
 )
 echo "== clang-tidy (${#units[@]} files)"
 printf '%s\0' "${units[@]}" | xargs -0 -n 4 -P "$(getconf _NPROCESSORS_ONLN)" \
-    clang-tidy -p $build --quiet --warnings-as-errors='*' 2> >(grep -v 'warnings generated\|Suppressed\|Use -header-filter' >&2) || failed=1
+    clang-tidy -p $build --quiet --warnings-as-errors='*' 2>&1 |
+    { grep -vE '^\[+[0-9]+/[0-9]+\] Processing|warnings? generated|^Suppressed|^Use -' || true; } || failed=1
 exit $failed

@@ -172,7 +172,8 @@ static double read_work(team *t, int member, uint64_t *sink) {
 #endif
             *sink ^= read_plain(p, count, streams, ahead);
     }
-    return (double)(passes * (count / streams) * streams * LINE);
+    const int64_t lines = count / streams * streams;
+    return (double)(passes * lines * LINE);
 }
 
 /* ---- arithmetic ----
