@@ -19,8 +19,9 @@
 static int64_t min64(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
+/* Tiny problems plan often enough for the divisions to show. */
 static int64_t ceil_div(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
+    return a <= b ? a > 0 : (a + b - 1) / b;
 }
 static int64_t round_up(int64_t a, int64_t unit) {
     return ceil_div(a, unit) * unit;
@@ -38,7 +39,7 @@ static int64_t balanced(int64_t extent, int64_t most, int64_t unit) {
 
 void ml_gemm_layout_of(const ml_gemm_shape *s, ml_gemm_layout *l) {
     const int64_t size = (int64_t)sizeof(float);
-    int64_t padded_m = round_up(s->m, s->mr);
+    int64_t strips = ceil_div(s->m, s->mr), padded_m = strips * s->mr;
     memset(l, 0, sizeof *l);
     l->k_blocks = 1;
     l->kc = s->k;
@@ -47,7 +48,7 @@ void ml_gemm_layout_of(const ml_gemm_shape *s, ml_gemm_layout *l) {
         l->k_blocks = ceil_div(s->k, l->kc);
     }
 
-    int64_t a_whole = padded_m / s->mr * line_up(s->mr * s->k * size);
+    int64_t a_whole = strips * line_up(s->mr * s->k * size);
     if (s->k == 0 || ((padded_m <= s->block.mc || padded_m == s->mr) && a_whole <= A_WHOLE_MAX)) {
         l->scheme = ML_GEMM_PANEL;
         l->shared_a = a_whole > A_PRIVATE_MAX || (s->batch < 8 && s->m * s->k >= A_SHARED_MIN && s->n >= 8 * s->nr);

@@ -21,8 +21,10 @@
 #define TASKS_PER_THREAD 8
 /* Columns a task must have before it pays to pack its own copy of A. */
 #define PRIVATE_A_MIN_COLUMNS 256
-/* A panel of B that fewer strips of A than this will read is multiplied where it lies, if it lies well. */
+/* B is multiplied where it lies, if it lies well, when at most so many strips of A will read each panel, or when it is
+ * so small that rereading it costs nothing. */
 #define IN_PLACE_MAX_STRIPS 2
+#define IN_PLACE_MAX_BYTES 65536
 
 typedef struct gemm_run {
     const ml_encode_args *args;
@@ -34,6 +36,7 @@ typedef struct gemm_run {
     float *shared, *private; /* private: of worker 0 */
     int64_t strips, panels;  /* PANEL: of the problem */
     int64_t strip_rows;      /* PANEL: rows of a strip, at most mr, evened out so that no strip is nearly empty */
+    bool in_place;           /* PANEL: whole panels of an f32 row-major B are not packed */
     int64_t chunk;           /* PANEL: panels per task */
     int64_t chunks;          /* PANEL: tasks per problem */
     int64_t group;           /* PANEL: problems per task */
@@ -50,8 +53,9 @@ static int64_t min64(int64_t a, int64_t b) {
 static int64_t max64(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
+/* The divisions of a tiny problem would cost more than its product. */
 static int64_t ceil_div(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
+    return a <= b ? a > 0 : (a + b - 1) / b;
 }
 static int64_t line_floats(int64_t floats) {
     return (floats + 15) & ~INT64_C(15);
@@ -142,7 +146,7 @@ static void panel_columns(const gemm_run *run, const ml_gemm_problem *p, const f
             ml_mat src = mat_at(&p->b, p0, col);
             const float *b = b_packed;
             tile.b_stride = impl->nr;
-            if (src.dtype == ML_F32 && src.cs == 1 && tile.n == impl->nr && run->strips <= IN_PLACE_MAX_STRIPS) {
+            if (run->in_place && src.dtype == ML_F32 && src.cs == 1 && tile.n == impl->nr) {
                 b = src.data;
                 tile.b_stride = src.rs;
             } else {
@@ -196,33 +200,39 @@ static void panel_task_private_a(void *arg, int64_t task, int worker) {
     }
 }
 
+/* Cuts the problems into tasks: chunks of columns, as many as balance asks for as long as each is worth a task, or
+ * groups of problems. */
+static void panel_split(gemm_run *run, int threads, double columns_ns, double problem_ns) {
+    int64_t batch = run->args->op->matmul.batch;
+    bool shared = run->layout.shared_a;
+    double most = columns_ns / TASK_NS;
+    int64_t chunks = most > (double)run->panels ? run->panels : max64((int64_t)most, 1);
+    chunks = min64(chunks, batch >= TASKS_PER_THREAD * threads && !shared ? 1 : TASKS_PER_THREAD * threads);
+    if (!shared)
+        chunks = min64(chunks, max64(run->n / PRIVATE_A_MIN_COLUMNS, batch == 1 ? min64(threads, run->panels) : 1));
+    run->chunk = ceil_div(run->panels, chunks);
+    run->chunks = ceil_div(run->panels, run->chunk);
+    if (run->chunks == 1 && problem_ns < TASK_NS)
+        run->group = min64((int64_t)(TASK_NS / problem_ns) + 1, ceil_div(batch, threads));
+}
+
 static void run_panel(gemm_run *run, int threads) {
     int64_t batch = run->args->op->matmul.batch;
-    int64_t m = run->m, n = run->n, k = run->k, nr = run->impl->nr;
+    int64_t m = run->m, n = run->n, k = run->k;
     run->strips = ceil_div(m, run->impl->mr);
-    run->strip_rows = ceil_div(m, run->strips);
-    run->panels = ceil_div(n, nr);
+    run->strip_rows = run->strips == 1 ? m : ceil_div(m, run->strips);
+    run->panels = ceil_div(n, run->impl->nr);
+    run->in_place = run->strips <= IN_PLACE_MAX_STRIPS || n * k * (int64_t)sizeof(float) <= IN_PLACE_MAX_BYTES;
     run->chunk = run->panels;
     run->chunks = 1;
-    run->group = 1;
+    run->group = batch;
 
     double columns_ns = product_ns(m, n, k) + copy_ns(n, k) + copy_ns(m, n);
     double problem_ns = columns_ns + copy_ns(m, k) + PROBLEM_NS;
     bool serial = threads == 1 || problem_ns * (double)batch < SERIAL_NS;
-    if (serial) {
-        run->group = run->layout.shared_a ? 1 : batch;
-    } else {
-        /* Chunks of columns: as many as balance asks for, as long as each is worth a task. */
-        double most = columns_ns / TASK_NS;
-        int64_t chunks = most > (double)run->panels ? run->panels : max64((int64_t)most, 1);
-        int64_t wanted = batch >= TASKS_PER_THREAD * threads && !run->layout.shared_a ? 1 : TASKS_PER_THREAD * threads;
-        chunks = min64(chunks, wanted);
-        if (!run->layout.shared_a)
-            chunks = min64(chunks, max64(n / PRIVATE_A_MIN_COLUMNS, batch == 1 ? min64(threads, run->panels) : 1));
-        run->chunk = ceil_div(run->panels, max64(chunks, 1));
-        run->chunks = ceil_div(run->panels, run->chunk);
-        if (run->chunks == 1 && problem_ns < TASK_NS)
-            run->group = min64((int64_t)(TASK_NS / problem_ns) + 1, ceil_div(batch, threads));
+    if (!serial) {
+        run->group = 1;
+        panel_split(run, threads, columns_ns, problem_ns);
     }
 
     if (!run->layout.shared_a) {

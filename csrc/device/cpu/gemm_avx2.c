@@ -29,6 +29,32 @@ FN vf v_mul(vf a, vf b) {
 FN vf v_fma(vf a, vf b, vf c) {
     return _mm256_fmadd_ps(a, b, c);
 }
+FN vf v_sub(vf a, vf b) {
+    return _mm256_sub_ps(a, b);
+}
+FN vf v_div(vf a, vf b) {
+    return _mm256_div_ps(a, b);
+}
+FN vf v_abs(vf a) {
+    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
+}
+FN vf v_max(vf a, vf b) {
+    return _mm256_max_ps(a, b);
+}
+FN vf v_min(vf a, vf b) {
+    return _mm256_min_ps(a, b);
+}
+FN vf v_round(vf a) {
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+FN vf pow2(__m256i n) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
+}
+/* In two factors, because 2^n itself may be out of range. */
+FN vf v_scale(vf a, vf n) {
+    __m256i whole = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(whole, 1);
+    return _mm256_mul_ps(_mm256_mul_ps(a, pow2(half)), pow2(_mm256_sub_epi32(whole, half)));
+}
 FN __m256i first_lanes(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
@@ -145,14 +171,7 @@ FN void v_transpose(vf r[8]) {
         r[i] = t[i];
 }
 
-static vf v_activate(ml_activation act, vf v) {
-    float lanes[VW];
-    v_store(lanes, v);
-    for (int i = 0; i < VW; i++)
-        lanes[i] = ml_activate(act, lanes[i]);
-    return v_load(lanes);
-}
-
+#include "device/cpu/activation_vector.h"
 #include "device/cpu/gemm_vector.h"
 
 const ml_gemm_impl ml_gemm_avx2 = {.ukr = ukr, .pack_a = pack_a, .pack_b = pack_b, .mr = MR, .nr = NR};

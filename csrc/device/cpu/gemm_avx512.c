@@ -28,6 +28,27 @@ FN vf v_mul(vf a, vf b) {
 FN vf v_fma(vf a, vf b, vf c) {
     return _mm512_fmadd_ps(a, b, c);
 }
+FN vf v_sub(vf a, vf b) {
+    return _mm512_sub_ps(a, b);
+}
+FN vf v_div(vf a, vf b) {
+    return _mm512_div_ps(a, b);
+}
+FN vf v_abs(vf a) {
+    return _mm512_abs_ps(a);
+}
+FN vf v_max(vf a, vf b) {
+    return _mm512_max_ps(a, b);
+}
+FN vf v_min(vf a, vf b) {
+    return _mm512_min_ps(a, b);
+}
+FN vf v_round(vf a) {
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+FN vf v_scale(vf a, vf n) {
+    return _mm512_scalef_ps(a, n);
+}
 FN __mmask16 first_lanes(int n) {
     return (__mmask16)((1u << n) - 1u);
 }
@@ -116,14 +137,7 @@ FN void v_transpose(vf r[16]) {
     }
 }
 
-static vf v_activate(ml_activation act, vf v) {
-    float lanes[VW];
-    v_store(lanes, v);
-    for (int i = 0; i < VW; i++)
-        lanes[i] = ml_activate(act, lanes[i]);
-    return v_load(lanes);
-}
-
+#include "device/cpu/activation_vector.h"
 #include "device/cpu/gemm_vector.h"
 
 const ml_gemm_impl ml_gemm_avx512 = {.ukr = ukr, .pack_a = pack_a, .pack_b = pack_b, .mr = MR, .nr = NR};

@@ -9,7 +9,7 @@
  *   v_from_f16(p) v_from_bf16(p) and _n  the same from 16-bit elements, exactly
  *   v_to_f16(p, v) v_to_bf16(p, v) and _n  to 16-bit elements, to nearest even, NaN stays NaN
  *   v_transpose(r)                       a VW x VW block in place
- *   v_activate(act, v)
+ *   v_activate(act, v)     from activation_vector.h
  */
 #include "device/cpu/cpu.h"
 
