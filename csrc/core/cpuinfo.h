@@ -8,20 +8,20 @@
 /* ISA features; a kernel names all that it needs and runs when (needs & have) == needs. */
 enum {
     ML_ISA_SCALAR = 0,
-    ML_ISA_AVX2 = 1 << 0,        /* AVX2 + FMA + F16C */
-    ML_ISA_AVX512 = 1 << 1,      /* F, BW, DQ, VL; implies AVX2 */
+    ML_ISA_AVX2 = 1 << 0,   /* AVX2 + FMA + F16C */
+    ML_ISA_AVX512 = 1 << 1, /* F, BW, DQ, VL; implies AVX2 */
     ML_ISA_AVX512_BF16 = 1 << 2,
     ML_ISA_AVX512_FP16 = 1 << 3,
-    ML_ISA_AMX_BF16 = 1 << 4,    /* tiles usable: permission granted */
+    ML_ISA_AMX_BF16 = 1 << 4, /* tiles usable: permission granted */
     ML_ISA_NEON = 1 << 5,
     ML_ISA_NEON_FP16 = 1 << 6,
     ML_ISA_NEON_BF16 = 1 << 7
 };
 
 typedef struct ml_cpu_info {
-    uint32_t isa;                      /* features usable now (CPU and OS) */
-    int64_t l1d_bytes, l2_bytes;       /* per core */
-    int64_t l3_bytes;                  /* shared; 0 when there is none */
+    uint32_t isa;                /* features usable now (CPU and OS) */
+    int64_t l1d_bytes, l2_bytes; /* per core */
+    int64_t l3_bytes;            /* shared; 0 when there is none */
     int64_t page_bytes;
     char brand[64];
 } ml_cpu_info;

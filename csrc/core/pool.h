@@ -1,8 +1,8 @@
 /* The process's one pool of CPU threads.
  *
  * Workers are started when first needed, pinned one per allowed CPU, spin briefly after work and then sleep. A call is
- * served by the caller plus workers; when the pool is busy with another thread's call, or the call is made from inside a
- * task, the caller does all of it alone. The pool starts anew in a forked child.
+ * served by the caller plus workers; when the pool is busy with another thread's call, or the call is made from inside
+ * a task, the caller does all of it alone. The pool starts anew in a forked child.
  */
 #ifndef ML_CORE_POOL_H
 #define ML_CORE_POOL_H
