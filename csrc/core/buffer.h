@@ -15,9 +15,9 @@ enum {
 struct ml_buffer {
     atomic_int refs;
     atomic_uint flags;
-    void *host;  /* host address; NULL when not host-visible */
-    size_t size; /* bytes */
-    void *handle; /* the GPU's buffer object; NULL on cpu */
+    void *host;           /* host address; NULL when not host-visible */
+    size_t size;          /* bytes */
+    void *handle;         /* the GPU's buffer object; NULL on cpu */
     size_t handle_offset; /* bytes from the start of handle to this buffer: pooled memory is a part of it */
     struct ml_device *device;
     /* Called once when the last reference goes. For pooled memory it returns the block to its pool. */
@@ -30,8 +30,8 @@ struct ml_buffer {
     ml_status (*wait)(ml_buffer *self);
 };
 
-/* A buffer over foreign memory, with one reference. memory->release (may be NULL) runs when the last reference goes, not
- * when wrapping fails. Errors: ML_ERR_VALUE (no address), ML_ERR_MEMORY. */
+/* A buffer over foreign memory, with one reference. memory->release (may be NULL) runs when the last reference goes,
+ * not when wrapping fails. Errors: ML_ERR_VALUE (no address), ML_ERR_MEMORY. */
 ml_status ml_buffer_wrap(struct ml_device *device, const ml_host_memory *memory, ml_buffer **out);
 void ml_buffer_retain(ml_buffer *b);  /* NULL is fine */
 void ml_buffer_release(ml_buffer *b); /* NULL is fine; waits for what is pending before the memory goes */

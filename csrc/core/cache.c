@@ -35,7 +35,7 @@ struct ml_resource_cache {
     ml_resource_cache *next, *prev; /* list of the caches that exist */
 };
 
-/* ---- fork ------------------------------------------------------------------------------------ */
+/* ---- fork -------------------------------------------------------------------------------------------------- */
 
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
 static ml_resource_cache *list_head;
@@ -75,7 +75,7 @@ static void watch_forks(void) {
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-/* ---- public ---------------------------------------------------------------------------------- */
+/* ---- public ------------------------------------------------------------------------------------------------ */
 
 ml_status ml_resource_cache_create(bool cached_only, ml_resource_cache **out) {
     ml_resource_cache *c = calloc(1, sizeof *c);
@@ -144,7 +144,7 @@ void ml_cacheable_release(ml_cacheable *item) {
         item->destroy(item);
 }
 
-/* ---- the map; every function below expects the lock ------------------------------------------ */
+/* ---- the map; every function below expects the lock -------------------------------------------------------- */
 
 /* Eight bytes at a time by multiplication and shifts; bytes beyond the key's size do not count. */
 static uint64_t hash_key(const ml_cache_key *key) {
@@ -228,7 +228,7 @@ static entry *evict(ml_resource_cache *c) {
     return e;
 }
 
-/* ---- look-up --------------------------------------------------------------------------------- */
+/* ---- look-up ----------------------------------------------------------------------------------------------- */
 
 /* Makes the item of an entry just put into the map. The lock is held on entry and released on return. */
 static ml_status fill(ml_resource_cache *c, entry *e, ml_cache_make_fn make, void *arg, ml_cacheable **out) {

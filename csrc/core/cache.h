@@ -21,8 +21,8 @@ typedef struct ml_cacheable {
     void (*destroy)(struct ml_cacheable *self);
 } ml_cacheable;
 
-/* Makes the item for a key that missed, with one reference, which the cache takes over. Runs without any lock held; it may
- * ask the cache for other keys. One thread makes an item, others that want it meanwhile wait. */
+/* Makes the item for a key that missed, with one reference, which the cache takes over. Runs without any lock held; it
+ * may ask the cache for other keys. One thread makes an item, others that want it meanwhile wait. */
 typedef ml_status (*ml_cache_make_fn)(const ml_cache_key *key, void *arg, ml_cacheable **out);
 
 /* The item of key (a new reference; ml_cacheable_release), made on a miss. *hit (may be NULL) says which. Errors: those

@@ -32,8 +32,7 @@ static void set_brand(const char *text) {
         info.brand[n - 1] = '\0';
 }
 
-/* ---- x86
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- x86 ---- */
 
 #if defined(__x86_64__) || defined(__i386__)
 enum {
@@ -118,8 +117,7 @@ static void cpuid_caches(void) {
     }
 }
 
-/* ---- AArch64
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- AArch64 ---- */
 
 #elif defined(__aarch64__)
 #if defined(__APPLE__)
@@ -181,8 +179,7 @@ static void cpuid_caches(void) {
 }
 #endif
 
-/* ---- files
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- files ---- */
 
 #if defined(__linux__)
 static bool read_line(const char *path, char *text, size_t size) {
@@ -280,8 +277,7 @@ const ml_cpu_info *ml_cpu_info_get(void) {
     return &info;
 }
 
-/* ---- names
- * ------------------------------------------------------------------------------------------------------------------ */
+/* ---- names ---- */
 
 static const struct {
     const char *name;

@@ -3,7 +3,14 @@
 #ifndef ML_CORE_LOG_H
 #define ML_CORE_LOG_H
 
-typedef enum ml_log_level { ML_LOG_OFF = 0, ML_LOG_ERROR, ML_LOG_WARN, ML_LOG_INFO, ML_LOG_DEBUG, ML_LOG_TRACE } ml_log_level;
+typedef enum ml_log_level {
+    ML_LOG_OFF = 0,
+    ML_LOG_ERROR,
+    ML_LOG_WARN,
+    ML_LOG_INFO,
+    ML_LOG_DEBUG,
+    ML_LOG_TRACE
+} ml_log_level;
 
 void ml_log_set_level(ml_log_level level); /* default: ML_LOG_WARN */
 ml_log_level ml_log_get_level(void);

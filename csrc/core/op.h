@@ -1,12 +1,12 @@
-/* The plain types every layer speaks: an operation (ml_op), what a device can do (ml_caps, ml_kernel_desc), what the user
- * prefers (ml_prefs) and what was decided (ml_plan). No pointers to devices, no behaviour. */
+/* The plain types every layer speaks: an operation (ml_op), what a device can do (ml_caps, ml_kernel_desc), what the
+ * user prefers (ml_prefs) and what was decided (ml_plan). No pointers to devices, no behaviour. */
 #ifndef ML_CORE_OP_H
 #define ML_CORE_OP_H
 
 #include "core/cpuinfo.h"
 #include "core/view.h"
 
-/* ---- operations ------------------------------------------------------------------------------------------------- */
+/* ---- operations -------------------------------------------------------------------------------------------- */
 
 typedef enum ml_op_kind {
     ML_OP_MATMUL = 0,
@@ -47,7 +47,7 @@ typedef struct ml_softmax_params {
     int64_t rows, seq_q, seq_k;
     float scale;
     bool causal;
-    bool log; /* log_softmax */
+    bool log;             /* log_softmax */
     int64_t query_offset; /* resolved: never "None" here */
     ml_mask_kind mask;
     ml_softmax_variant variant;
@@ -96,7 +96,7 @@ typedef struct ml_op {
     ml_view out[ML_OP_MAX_OUT]; /* buf NULL: the runtime allocates it */
 } ml_op;
 
-/* ---- what a device can do ----------------------------------------------------------------------------------------- */
+/* ---- what a device can do ---------------------------------------------------------------------------------- */
 
 typedef enum ml_device_kind { ML_DEVICE_CPU = 0, ML_DEVICE_METAL, ML_DEVICE_CUDA } ml_device_kind;
 
@@ -116,7 +116,7 @@ enum {
     ML_SUP_BIAS = 1 << 0,
     ML_SUP_ACTIVATION = 1 << 1,
     ML_SUP_ALPHA_BETA = 1 << 2,
-    ML_SUP_ANY_STRIDES = 1 << 3, /* else: each operand has one unit stride and a positive leading dimension */
+    ML_SUP_ANY_STRIDES = 1 << 3,  /* else: each operand has one unit stride and a positive leading dimension */
     ML_SUP_MIXED_DTYPES = 1 << 4, /* operands of different float dtypes */
     ML_SUP_CAUSAL = 1 << 5,
     ML_SUP_MASK = 1 << 6,
@@ -129,16 +129,16 @@ enum {
 typedef struct ml_kernel_desc {
     const char *name; /* "gemm_avx512_f32_14x32"; the plan's impl is "<device>/<name>" unless the vendor names itself */
     ml_op_kind op;
-    int family;      /* ml_matmul_backend, ml_softmax_variant or ml_sdpa_variant, by op; 0 elsewhere */
-    uint32_t dtypes; /* ML_DTYPE_BITs of the operands it accepts */
+    int family;        /* ml_matmul_backend, ml_softmax_variant or ml_sdpa_variant, by op; 0 elsewhere */
+    uint32_t dtypes;   /* ML_DTYPE_BITs of the operands it accepts */
     uint32_t supports; /* ML_SUP_... */
-    uint32_t isa;    /* needed features (cpu); 0: always */
-    uint32_t sm_min; /* needed device family (gpu) */
-    int rank;        /* among rows that can do a case the highest rank wins */
+    uint32_t isa;      /* needed features (cpu); 0: always */
+    uint32_t sm_min;   /* needed device family (gpu) */
+    int rank;          /* among rows that can do a case the highest rank wins */
     bool experimental; /* only with exp_kernels */
-    int mr, nr;      /* micro-tile of a matmul kernel */
-    int64_t max_n;   /* largest N it accepts in one pass (softmax: seq_k, SDPA: head size); 0: any */
-    const void *impl; /* the device's own function table */
+    int mr, nr;        /* micro-tile of a matmul kernel */
+    int64_t max_n;     /* largest N it accepts in one pass (softmax: seq_k, SDPA: head size); 0: any */
+    const void *impl;  /* the device's own function table */
 } ml_kernel_desc;
 
 /* A measured winner for a class of shapes. */
@@ -146,9 +146,9 @@ typedef struct ml_tuning_row {
     ml_op_kind op;
     uint32_t dtypes;
     int64_t m_min, m_max, n_min, n_max, k_min, k_max; /* inclusive; after orientation */
-    int family;        /* the winning ml_matmul_backend, ... */
-    const char *kernel; /* NULL: the family's best */
-    float gain;        /* measured time of the default / time of the winner; wins from 1.05 */
+    int family;                                       /* the winning ml_matmul_backend, ... */
+    const char *kernel;                               /* NULL: the family's best */
+    float gain; /* measured time of the default / time of the winner; wins from 1.05 */
 } ml_tuning_row;
 
 typedef struct ml_caps {
@@ -173,7 +173,7 @@ typedef struct ml_caps {
     int n_tuning;
 } ml_caps;
 
-/* ---- what the user prefers ------------------------------------------------------------------------------------------ */
+/* ---- what the user prefers --------------------------------------------------------------------------------- */
 
 typedef enum ml_precision { ML_PRECISION_FAST = 0, ML_PRECISION_HIGH } ml_precision;
 typedef enum ml_submit { ML_SUBMIT_BATCHED = 0, ML_SUBMIT_PER_ITEM } ml_submit;
@@ -196,27 +196,27 @@ typedef struct ml_prefs {
     bool exp_kernels;
     bool strict;
 } ml_prefs;
-#define ML_PREFS_DEFAULTS                                                                                    \
+#define ML_PREFS_DEFAULTS                                                                                              \
     {.smalln_max_n = 8, .simd_m_min = 64, .simd_n_min = 16, .softmax_vec_max_k = 1024, .dispatch_ops = ~0u}
 
-/* ---- what was decided ---------------------------------------------------------------------------------------------- */
+/* ---- what was decided -------------------------------------------------------------------------------------- */
 
 /* Reasons, in the order they came up; the runtime turns them into words (dispatch/why.c lists them). */
 typedef enum ml_why {
     ML_WHY_NONE = 0,
-    ML_WHY_TRANSPOSED,           /* planned as C^T = B^T A^T */
-    ML_WHY_SMALL_N,              /* N <= smalln_max_n */
-    ML_WHY_SIMD,                 /* simdgroup units and M, N reach the thresholds */
-    ML_WHY_GENERIC,              /* none of the above */
+    ML_WHY_TRANSPOSED, /* planned as C^T = B^T A^T */
+    ML_WHY_SMALL_N,    /* N <= smalln_max_n */
+    ML_WHY_SIMD,       /* simdgroup units and M, N reach the thresholds */
+    ML_WHY_GENERIC,    /* none of the above */
     ML_WHY_FORCED_BACKEND_ARG,
     ML_WHY_FORCED_BACKEND_PREF,
     ML_WHY_FORCED_SMALLN,
     ML_WHY_FORCED_GEMM,
-    ML_WHY_SMALLN_IGNORED,       /* forced, but N > 16 */
-    ML_WHY_BACKEND_DEFAULT,      /* gemv for small N, mlx for GEMM */
-    ML_WHY_BACKEND_ABSENT,       /* the wanted backend is not on this device */
-    ML_WHY_TUNED,                /* measured table */
-    ML_WHY_UNSUPPORTED_DTYPE,    /* the wanted kernel cannot: fell back */
+    ML_WHY_SMALLN_IGNORED,    /* forced, but N > 16 */
+    ML_WHY_BACKEND_DEFAULT,   /* gemv for small N, mlx for GEMM */
+    ML_WHY_BACKEND_ABSENT,    /* the wanted backend is not on this device */
+    ML_WHY_TUNED,             /* measured table */
+    ML_WHY_UNSUPPORTED_DTYPE, /* the wanted kernel cannot: fell back */
     ML_WHY_UNSUPPORTED_BIAS,
     ML_WHY_UNSUPPORTED_ACTIVATION,
     ML_WHY_UNSUPPORTED_STRIDES,
@@ -226,15 +226,15 @@ typedef enum ml_why {
     ML_WHY_UNSUPPORTED_OTHER,
     ML_WHY_FELL_BACK_MLX,
     ML_WHY_FELL_BACK_GENERIC,
-    ML_WHY_NOT_DISPATCHED,       /* METALLIC_DISPATCH leaves this operation out */
-    ML_WHY_VEC,                  /* seq_k <= vec_max_k */
+    ML_WHY_NOT_DISPATCHED, /* METALLIC_DISPATCH leaves this operation out */
+    ML_WHY_VEC,            /* seq_k <= vec_max_k */
     ML_WHY_BLOCK,
-    ML_WHY_VECTOR,               /* q_len <= 8 */
+    ML_WHY_VECTOR, /* q_len <= 8 */
     ML_WHY_TILED,
     ML_WHY_COMPOSED,
     ML_WHY_FORCED_VARIANT_ARG,
     ML_WHY_FORCED_VARIANT_PREF,
-    ML_WHY_TRIVIAL,              /* nothing to compute: empty, K = 0 or alpha = 0 */
+    ML_WHY_TRIVIAL, /* nothing to compute: empty, K = 0 or alpha = 0 */
     ML_WHY_COUNT
 } ml_why;
 
@@ -255,8 +255,8 @@ typedef struct ml_plan {
     ml_matmul_variant_kind variant; /* matmul: the shape class */
     ml_smalln_bucket bucket;
     ml_gemm_tile tile;
-    bool transposed; /* matmul: the device computes C^T = B^T A^T (m and n swapped, roles of a and b too) */
-    bool composed;   /* lowered by the runtime into planned operations */
+    bool transposed;     /* matmul: the device computes C^T = B^T A^T (m and n swapped, roles of a and b too) */
+    bool composed;       /* lowered by the runtime into planned operations */
     bool simd_reduction; /* softmax: reduces with simdgroup primitives, else through threadgroup memory */
     const ml_kernel_desc *kernel; /* NULL when composed */
     ml_blocking block;

@@ -136,7 +136,7 @@ static bool solvable(equation *e, int64_t d) {
     return e->n ? reachable(e, e->n - 1, d) : d == 0;
 }
 
-/* ---- views ----------------------------------------------------------------------------------- */
+/* ---- views ------------------------------------------------------------------------------------------------- */
 
 bool ml_views_overlap(const ml_view *a, const ml_view *b) {
     if (!a->buf || !b->buf)

@@ -85,8 +85,7 @@ static atomic_int default_threads; /* 0: not computed */
 
 static _Thread_local bool inside_task;
 
-/* ---- machine ------------------------------------------------------------------------------------------------------
- */
+/* ---- machine ---- */
 
 static inline void relax(void) {
 #if defined(__x86_64__)
@@ -125,8 +124,7 @@ static inline void fp_mode_set(uint64_t mode) {
 #endif
 }
 
-/* ---- sleeping: futex, or one mutex and condition for all words ------------------------------------------------------
- */
+/* ---- sleeping: futex, or one mutex and condition for all words ---- */
 
 #if ML_POOL_LINUX
 static void park(atomic_uint *word, unsigned expected) {
@@ -156,8 +154,7 @@ static void unpark(atomic_uint *word, int n) {
 }
 #endif
 
-/* ---- the job ------------------------------------------------------------------------------------------------------
- */
+/* ---- the job ---- */
 
 static inline bool tasks_left(void) {
     return (atomic_load_explicit(&pool.claim, memory_order_acquire) & LEFT_MASK) != 0;
@@ -236,8 +233,7 @@ static void run_job(int64_t first, int64_t tasks, ml_task_fn fn, void *arg) {
     wait_unfinished();
 }
 
-/* ---- workers --------------------------------------------------------------------------------------------------------
- */
+/* ---- workers ---- */
 
 static void *worker_main(void *p) {
     int id = (int)(intptr_t)p;
@@ -393,8 +389,7 @@ static void disown_pool(void) {
     atomic_store_explicit(&pool.busy, 0, memory_order_release);
 }
 
-/* ---- fork, unload ---------------------------------------------------------------------------------------------------
- */
+/* ---- fork, unload ---- */
 
 /* Only the forking thread lives on in the child: no workers, no job. */
 static void restart_in_child(void) {
@@ -424,8 +419,7 @@ __attribute__((destructor)) static void stop_at_unload(void) {
         stop_workers();
 }
 
-/* ---- interface
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- interface ---- */
 
 int ml_cpu_count(void) {
     int count = 0;

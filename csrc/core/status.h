@@ -8,11 +8,11 @@
  *     return ml_fail(ML_ERR_SHAPE, "matmul: a %s and b %s do not fit", ...);                                        */
 ml_status ml_fail(ml_status status, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
 
-#define ML_TRY(expr)                            \
-    do {                                        \
-        ml_status ml_try_status_ = (expr);      \
-        if (ml_try_status_ != ML_OK)            \
-            return ml_try_status_;              \
+#define ML_TRY(expr)                                                                                                   \
+    do {                                                                                                               \
+        ml_status ml_try_status_ = (expr);                                                                             \
+        if (ml_try_status_ != ML_OK)                                                                                   \
+            return ml_try_status_;                                                                                     \
     } while (0)
 
 #endif

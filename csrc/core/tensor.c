@@ -72,7 +72,7 @@ ml_status ml_tensor_data(const ml_tensor *t, void **out) {
     return ML_OK;
 }
 
-/* ---- views ----------------------------------------------------------------------------------- */
+/* ---- views ------------------------------------------------------------------------------------------------- */
 
 ml_status ml_tensor_transpose(const ml_tensor *t, const int *axes, ml_tensor **out) {
     ml_view view;

@@ -12,8 +12,8 @@ struct ml_tensor {
 /* Takes a new reference to view->buf. */
 ml_status ml_tensor_from_view(const ml_view *view, ml_tensor **out);
 
-/* The view that layout describes of size bytes at host (NULL: not host-visible, then base offsets count as aligned); buf
- * stays NULL. Errors as ml_tensor_from_host. For callers that must know before they take over memory. */
+/* The view that layout describes of size bytes at host (NULL: not host-visible, then base offsets count as aligned);
+ * buf stays NULL. Errors as ml_tensor_from_host. For callers that must know before they take over memory. */
 ml_status ml_view_from_layout(const ml_layout *layout, const void *host, size_t size, ml_view *out);
 
 /* View arithmetic behind the public functions, for callers that keep views by value. Same errors. */

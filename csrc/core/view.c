@@ -3,7 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-/* ---- sizes and strides ----------------------------------------------------------------------- */
+/* ---- sizes and strides ------------------------------------------------------------------------------------- */
 
 static bool is_empty(const ml_view *v) {
     for (int i = 0; i < v->ndim; i++)
@@ -141,7 +141,7 @@ ml_status ml_view_from_layout(const ml_layout *layout, const void *host, size_t 
     return ML_OK;
 }
 
-/* ---- broadcasting ---------------------------------------------------------------------------- */
+/* ---- broadcasting ------------------------------------------------------------------------------------------ */
 
 ml_status ml_shape_broadcast(const ml_shape *a, const ml_shape *b, ml_shape *out) {
     if (a->ndim < 0 || b->ndim < 0 || a->ndim > ML_MAX_DIMS || b->ndim > ML_MAX_DIMS)
@@ -176,7 +176,7 @@ ml_status ml_view_broadcast(const ml_view *v, const ml_shape *shape, ml_view *ou
     return ML_OK;
 }
 
-/* ---- views of views -------------------------------------------------------------------------- */
+/* ---- views of views ---------------------------------------------------------------------------------------- */
 
 static ml_status resolve_axis(const char *what, int axis, int ndim, int *out) {
     if (axis < -ndim || axis >= ndim)
@@ -338,7 +338,7 @@ ml_status ml_view_expand_dims(const ml_view *v, int axis, ml_view *out) {
     return ML_OK;
 }
 
-/* ---- comparison and loop nests --------------------------------------------------------------- */
+/* ---- comparison and loop nests ----------------------------------------------------------------------------- */
 
 bool ml_view_same(const ml_view *a, const ml_view *b) {
     if (!a->buf || !b->buf || a->dtype != b->dtype || a->ndim != b->ndim)
@@ -416,7 +416,7 @@ void ml_views_coalesce(ml_view *views, int n, bool reorder) {
     }
 }
 
-/* ---- text ------------------------------------------------------------------------------------ */
+/* ---- text -------------------------------------------------------------------------------------------------- */
 
 typedef struct text {
     char *buf;

@@ -5,8 +5,8 @@
 #include "core/buffer.h"
 #include "core/dtype.h"
 
-/* The value behind a tensor: which elements of which buffer. buf may be NULL: an operand that is only planned (explain) or
- * an output that is not yet allocated. A view does not own a reference; tensors and recorded operations do. */
+/* The value behind a tensor: which elements of which buffer. buf may be NULL: an operand that is only planned (explain)
+ * or an output that is not yet allocated. A view does not own a reference; tensors and recorded operations do. */
 typedef struct ml_view {
     ml_buffer *buf;
     int64_t offset; /* bytes from the buffer's start to element [0, ..., 0] */
@@ -28,7 +28,8 @@ static inline void *ml_view_data(const ml_view *v) {
     return (char *)v->buf->host + v->offset;
 }
 
-/* NumPy broadcasting of two shapes. ML_ERR_SHAPE without a message when they do not fit (the caller knows the names). */
+/* NumPy broadcasting of two shapes. ML_ERR_SHAPE without a message when they do not fit (the caller knows the names).
+ */
 ml_status ml_shape_broadcast(const ml_shape *a, const ml_shape *b, ml_shape *out);
 /* v broadcast to shape (stride 0 where it repeats). ML_ERR_SHAPE without a message when it does not fit. */
 ml_status ml_view_broadcast(const ml_view *v, const ml_shape *shape, ml_view *out);

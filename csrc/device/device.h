@@ -12,11 +12,11 @@ typedef struct ml_command ml_command; /* an open command buffer of one (context,
 typedef struct ml_encode_args {
     const ml_op *op;
     const ml_plan *plan;
-    void *scratch;            /* plan->scratch_bytes of host memory (cpu), 64-byte aligned; undefined contents */
+    void *scratch;             /* plan->scratch_bytes of host memory (cpu), 64-byte aligned; undefined contents */
     ml_buffer *scratch_buffer; /* gpu */
-    ml_resource_cache *cache; /* prepared things of the device */
-    const char *label;        /* scope path, never NULL */
-    bool cache_hit;           /* out: a prepared resource was found (gpu) */
+    ml_resource_cache *cache;  /* prepared things of the device */
+    const char *label;         /* scope path, never NULL */
+    bool cache_hit;            /* out: a prepared resource was found (gpu) */
 } ml_encode_args;
 
 typedef struct ml_device_vtbl {

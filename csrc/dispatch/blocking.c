@@ -2,9 +2,9 @@
  *
  * The scheme is that of T. M. Low, F. D. Igual, T. M. Smith, E. S. Quintana-Orti, "Analytical Modeling Is Enough for
  * High-Performance BLIS", ACM TOMS 43(2), 2016: the packed block of A stays in L2, the packed panel of B in L3. The k
- * block is longer than their model's, which keeps a micro-panel of B in L1: the vector tiles are so large that they need
- * only a few bytes per cycle, which L2 delivers, while a longer block means fewer passes over C (docs/gemm.md has the
- * figures). Panels are f32 whatever the operands are.
+ * block is longer than their model's, which keeps a micro-panel of B in L1: the vector tiles are so large that they
+ * need only a few bytes per cycle, which L2 delivers, while a longer block means fewer passes over C (docs/gemm.md has
+ * the figures). Panels are f32 whatever the operands are.
  */
 #include "dispatch/dispatch.h"
 

@@ -6,7 +6,8 @@
 #include "core/cache.h"
 #include "core/op.h"
 
-/* Plans any operation. Errors: ML_ERR_UNSUPPORTED (strict and the forced choice cannot do the case, or no kernel can). */
+/* Plans any operation. Errors: ML_ERR_UNSUPPORTED (strict and the forced choice cannot do the case, or no kernel can).
+ */
 ml_status ml_plan_op(const ml_op *op, const ml_caps *caps, const ml_prefs *prefs, ml_plan *plan);
 
 ml_status ml_plan_matmul(const ml_op *op, const ml_caps *caps, const ml_prefs *prefs, ml_plan *plan);
@@ -33,8 +34,8 @@ const ml_kernel_desc *ml_find_kernel(const ml_caps *caps, const ml_prefs *prefs,
 void ml_plan_cost(const ml_op *op, const ml_caps *caps, ml_plan *plan);
 
 /* Cache blocks of a packed GEMM: kc so that a micro-panel of B takes a sixteenth of L2, within 128 ... 512; mc so that
- * the packed A block fills half of L2, nc so that the packed B panel fills half of L3 (up to 8 MiB of it). Depends on k,
- * micro-tile and cache sizes only; mc and nc may exceed the matrix. */
+ * the packed A block fills half of L2, nc so that the packed B panel fills half of L3 (up to 8 MiB of it). Depends on
+ * k, micro-tile and cache sizes only; mc and nc may exceed the matrix. */
 ml_blocking ml_gemm_blocking(const ml_caps *caps, const ml_kernel_desc *kernel, int64_t k);
 
 /* The resource-cache key of a planned operation: every fact that changes the prepared thing and nothing else (DESIGN.md
@@ -42,7 +43,7 @@ ml_blocking ml_gemm_blocking(const ml_caps *caps, const ml_kernel_desc *kernel, 
 void ml_plan_key(const ml_op *op, const ml_plan *plan, ml_cache_key *key);
 
 /* Words. */
-const char *ml_why_text(ml_why why);             /* "N <= METALLIC_MATMUL_SMALLN_MAX_N: small-N" */
+const char *ml_why_text(ml_why why);              /* "N <= METALLIC_MATMUL_SMALLN_MAX_N: small-N" */
 const char *ml_backend_name(ml_matmul_backend b); /* "auto", "mlx", "mps", "gemv" */
 const char *ml_softmax_variant_name(ml_softmax_variant v);
 const char *ml_sdpa_variant_name(ml_sdpa_variant v);

@@ -2,11 +2,12 @@
  *
  * The public C API. Conventions:
  *  - A fallible function returns ml_status; results go through out-pointers, which are untouched on failure.
- *    ml_last_error() holds the message (offending argument, shapes, dtypes, strides) of the calling thread's last failure.
+ *    ml_last_error() holds the message (offending argument, shapes, dtypes, strides) of the calling thread's last
+ * failure.
  *  - Handles are reference counted; a function that returns one through an out-pointer gives the caller one reference.
  *  - Strides count elements and may be zero or negative. Offsets and sizes are 64-bit.
- *  - Argument structs: zero means default. Where zero is a meaningful value (alpha, beta, scale) use the ML_..._DEFAULTS
- *    initialiser.
+ *  - Argument structs: zero means default. Where zero is a meaningful value (alpha, beta, scale) use the
+ * ML_..._DEFAULTS initialiser.
  *  - Nothing aborts, prints (unless METALLIC_LOG_LEVEL asks for it) or asserts on user input.
  */
 #ifndef METALLIC_H
@@ -60,7 +61,7 @@ ML_API const char *ml_version(void);
 ML_API const char *ml_dtype_name(ml_dtype dtype); /* "float32", "float16", "bfloat16", "int32", "uint8", "bool" */
 ML_API size_t ml_dtype_size(ml_dtype dtype);      /* bytes */
 
-/* ---- contexts and preferences -------------------------------------------------------------------------------- */
+/* ---- contexts and preferences ------------------------------------------------------------------------------ */
 
 /* One preference by its keyword: the METALLIC_ variable's name in lower case without the prefix ("matmul_backend"). */
 typedef struct ml_pref {
@@ -77,7 +78,8 @@ typedef struct ml_context_options {
 
 /* options may be NULL. Errors: ML_ERR_DEVICE (unknown or absent device), ML_ERR_VALUE (unknown preference key). */
 ML_API ml_status ml_context_create(const ml_context_options *options, ml_context **out);
-/* The process-wide default context of a device (NULL: the default device), made on first use. Returns a new reference. */
+/* The process-wide default context of a device (NULL: the default device), made on first use. Returns a new reference.
+ */
 ML_API ml_status ml_context_default(const char *device, ml_context **out);
 ML_API void ml_context_retain(ml_context *ctx);
 ML_API void ml_context_release(ml_context *ctx);
@@ -121,7 +123,7 @@ ML_API void ml_context_cache_stats(const ml_context *ctx, ml_cache_stats *out);
 ML_API void ml_set_num_threads(int n);
 ML_API int ml_get_num_threads(void);
 
-/* ---- tensors --------------------------------------------------------------------------------------------------- */
+/* ---- tensors ----------------------------------------------------------------------------------------------- */
 
 typedef struct ml_shape {
     int ndim;
@@ -179,11 +181,16 @@ ML_API ml_status ml_tensor_slice(const ml_tensor *t, int axis, int64_t start, in
 ML_API ml_status ml_tensor_squeeze(const ml_tensor *t, int axis, ml_tensor **out);
 ML_API ml_status ml_tensor_expand_dims(const ml_tensor *t, int axis, ml_tensor **out);
 
-/* ---- operations ------------------------------------------------------------------------------------------------
+/* ---- operations --------------------------------------------------------------------------------------------
  * Every operation takes *out: NULL asks for a new tensor; otherwise the result goes into the given one (any strides;
  * SEMANTICS "out and aliasing") and *out is left as it is. */
 
-typedef enum ml_matmul_backend { ML_BACKEND_AUTO = 0, ML_BACKEND_MLX, ML_BACKEND_MPS, ML_BACKEND_GEMV } ml_matmul_backend;
+typedef enum ml_matmul_backend {
+    ML_BACKEND_AUTO = 0,
+    ML_BACKEND_MLX,
+    ML_BACKEND_MPS,
+    ML_BACKEND_GEMV
+} ml_matmul_backend;
 typedef enum ml_variant_force { ML_FORCE_AUTO = 0, ML_FORCE_SMALLN, ML_FORCE_GEMM } ml_variant_force;
 typedef enum ml_activation {
     ML_ACT_NONE = 0,
@@ -243,8 +250,8 @@ typedef enum ml_sdpa_variant { ML_SDPA_AUTO = 0, ML_SDPA_COMPOSED, ML_SDPA_VECTO
 #define ML_QUERY_OFFSET_END INT64_MIN /* the last query sees the last key: offset = keys - queries */
 
 /* Softmax of scale * x + mask over axis; log: its logarithm. causal (axis must be the last): row i of [..., Q, S] sees
- * columns <= i + query_offset. mask: bool (true = visible) or of a float dtype (added), broadcast to x. Rows with nothing
- * to see are zeros. Errors: ML_ERR_SHAPE, ML_ERR_DTYPE. *out may be exactly x. */
+ * columns <= i + query_offset. mask: bool (true = visible) or of a float dtype (added), broadcast to x. Rows with
+ * nothing to see are zeros. Errors: ML_ERR_SHAPE, ML_ERR_DTYPE. *out may be exactly x. */
 typedef struct ml_softmax_args {
     const ml_tensor *x;
     const ml_tensor *mask; /* optional */
@@ -282,16 +289,17 @@ ML_API ml_status ml_scaled_dot_product_attention(ml_context *ctx, const ml_sdpa_
 
 /* dst[...] = value. Errors: ML_ERR_VALUE (read-only), ML_ERR_DTYPE (an integer dtype cannot hold the value). */
 ML_API ml_status ml_fill(ml_context *ctx, ml_tensor *dst, double value);
-/* dst[...] = src, broadcast and cast (round to nearest even; float to int truncates and is checked: ML_ERR_DTYPE). Exact
- * overlap of src and dst is allowed, any other shared element raises. */
+/* dst[...] = src, broadcast and cast (round to nearest even; float to int truncates and is checked: ML_ERR_DTYPE).
+ * Exact overlap of src and dst is allowed, any other shared element raises. */
 ML_API ml_status ml_copy(ml_context *ctx, const ml_tensor *src, ml_tensor *dst);
 /* A new C-contiguous tensor with src's values in dtype. */
 ML_API ml_status ml_cast(ml_context *ctx, const ml_tensor *src, ml_dtype dtype, ml_tensor **out);
 
-/* ---- plans and metrics ----------------------------------------------------------------------------------------- */
+/* ---- plans and metrics ------------------------------------------------------------------------------------- */
 
 /* Between begin and end, operations of this thread are planned but not run; outputs keep undefined contents. end gives
- * the plan of the last operation as a JSON object (keys as Python's Plan.to_dict()); the caller frees it with ml_free. */
+ * the plan of the last operation as a JSON object (keys as Python's Plan.to_dict()); the caller frees it with ml_free.
+ */
 ML_API void ml_explain_begin(void);
 ML_API ml_status ml_explain_end(char **json);
 ML_API void ml_free(void *p);

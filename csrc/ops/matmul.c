@@ -165,8 +165,7 @@ static ml_status set_bias(const problem *p, ml_view *slot) {
     return ML_OK;
 }
 
-/* ---- fewer, larger matrices
- * ------------------------------------------------------------------------------------------- */
+/* ---- fewer, larger matrices ---- */
 
 typedef struct view_list {
     ml_view *at[5];
@@ -242,8 +241,7 @@ static void collapse_batch(ml_op *op) {
         op->matmul.batch *= out->shape[d];
 }
 
-/* ---- the operation
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- the operation ---- */
 
 static ml_status set_operands(const problem *p, ml_tensor *out, ml_op *op) {
     const ml_matmul_args *args = p->args;
@@ -311,8 +309,7 @@ ml_status ml_matmul(ml_context *ctx, const ml_matmul_args *args, ml_tensor **out
     return ML_OK;
 }
 
-/* ---- ragged
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- ragged ---- */
 
 static ml_status check_ragged(const ml_matmul_ragged_args *args) {
     if (!args->a || !args->b || (!args->row_counts && args->groups > 0))

@@ -16,8 +16,7 @@ static ml_command *find(const ml_thread *t, const ml_context *ctx) {
     return c;
 }
 
-/* ---- completion
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- completion ---- */
 
 /* Commits and awaits what is recorded. On failure the buffers are let go all the same: nothing will write them. */
 static ml_status flush(ml_command *c) {
@@ -126,8 +125,7 @@ ml_status ml_command_record(ml_context *ctx, ml_thread *t, ml_encode_args *args,
     return dev->vtbl->encode(dev, &now, args);
 }
 
-/* ---- batches
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- batches ---- */
 
 ml_status ml_batch_begin(ml_context *ctx) {
     ml_thread *t = ml_thread_get();

@@ -10,8 +10,7 @@
 
 static atomic_llong next_id = 1;
 
-/* ---- caps -----------------------------------------------------------------------------------------------------------
- */
+/* ---- caps ---- */
 
 static ml_caps_node *make_caps(const ml_context *ctx, int threads) {
     ml_caps_node *node = calloc(1, sizeof *node);
@@ -44,8 +43,7 @@ const ml_caps *ml_context_caps(const ml_context *ctx) {
     return &node->caps;
 }
 
-/* ---- life -----------------------------------------------------------------------------------------------------------
- */
+/* ---- life ---- */
 
 static void destroy_context(ml_context *ctx) {
     for (ml_caps_node *node = atomic_load(&ctx->caps), *next; node; node = next) {
@@ -144,8 +142,7 @@ void ml_context_release(ml_context *ctx) {
         destroy_context(ctx);
 }
 
-/* ---- default contexts
- * ------------------------------------------------------------------------------------------------ */
+/* ---- default contexts ---- */
 
 /* One per device that was asked for, and one for "the default device"; they live as long as the process. */
 enum { DEFAULT_ANY = 0, DEFAULT_CPU, DEFAULT_METAL, DEFAULT_CUDA, DEFAULTS };
@@ -181,8 +178,7 @@ ml_status ml_context_default(const char *device, ml_context **out) {
     return ML_OK;
 }
 
-/* ---- questions
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- questions ---- */
 
 const char *ml_context_device(const ml_context *ctx) {
     return ctx->device->name;
@@ -219,8 +215,7 @@ ml_status ml_context_check_process(const ml_context *ctx) {
                    ctx->device->name);
 }
 
-/* ---- memory
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- memory ---- */
 
 ml_status ml_context_alloc(ml_context *ctx, size_t size, ml_buffer **out) {
     return ml_mempool_alloc(ctx->pool, size, true, out);

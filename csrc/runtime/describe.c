@@ -65,8 +65,7 @@ void ml_describe_plan(ml_json *j, ml_device *dev, const ml_plan *plan) {
     }
 }
 
-/* ---- operations -----------------------------------------------------------------------------------------------------
- */
+/* ---- operations ---- */
 
 static const char *operand_name(const ml_op *op, int i) {
     static const char *const matmul[] = {"a", "b", "c", "bias"}, *const softmax[] = {"x", "mask"},

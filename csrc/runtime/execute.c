@@ -25,8 +25,7 @@ typedef struct execution {
 
 static ml_status run(execution *e, const ml_op *op);
 
-/* ---- lowering
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- lowering ---- */
 
 /* A tensor's rows first..first + rows as [runs, rows, cols] with equal runs; a plain matrix when there is one run. */
 static ml_view rows_of(const ml_view *v, int64_t first, int64_t rows, int64_t runs) {
@@ -92,8 +91,7 @@ static ml_status run_composed(execution *e, const ml_op *op) {
     return status;
 }
 
-/* ---- explaining
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- explaining ---- */
 
 /* The plan as JSON: into the composed plan it is a part of, else it becomes what ml_explain_end returns. */
 static ml_status explain(execution *e, const ml_op *op, const ml_plan *plan) {
@@ -143,8 +141,7 @@ ml_status ml_explain_end(char **json) {
     return ML_OK;
 }
 
-/* ---- running
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- running ---- */
 
 /* On the cpu nothing needs preparing: the cached thing is the fact that such a plan was made, which is what cached_only
  * and the statistics are about. GPU devices put pipelines under keys of the same cache when they encode. */

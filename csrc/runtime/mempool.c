@@ -60,7 +60,7 @@ struct ml_mempool {
     int64_t large_idle_bytes, large_reserved, large_blocks, large_allocations, large_hits;
 };
 
-/* ---- size classes ------------------------------------------------------------------------------------------------ */
+/* ---- size classes ------------------------------------------------------------------------------------------ */
 
 /* Units 1..8 have classes 0..7; above, four classes per doubling. */
 static int class_of_units(size_t units) {
@@ -83,8 +83,7 @@ static size_t class_bytes(int size_class) {
                                       : units_of_class(size_class - SMALL_CLASSES) * ML_PAGE_BYTES;
 }
 
-/* ---- slabs --------------------------------------------------------------------------------------------------------
- */
+/* ---- slabs ---- */
 
 static void destroy_block(ml_buffer *self);
 
@@ -141,8 +140,7 @@ static void give_up(ml_mempool *pool, int64_t bytes) {
         destroy_pool(pool);
 }
 
-/* ---- freeing ------------------------------------------------------------------------------------------------------
- */
+/* ---- freeing ---- */
 
 static void unlink_large(ml_mempool *pool, slab *s) {
     *(s->previous ? &s->previous->next : &pool->large_idle) = s->next;
@@ -203,8 +201,7 @@ static void destroy_block(ml_buffer *self) {
     give_up(pool, bytes);
 }
 
-/* ---- allocation ---------------------------------------------------------------------------------------------------
- */
+/* ---- allocation ---- */
 
 static void hand_out(ml_mempool *pool, block *b, size_t size, ml_buffer **out) {
     int64_t bytes = (int64_t)size;
@@ -307,8 +304,7 @@ ml_status ml_mempool_alloc(ml_mempool *pool, size_t size, bool page_aligned, ml_
     return alloc_large(pool, size, out);
 }
 
-/* ---- the pool -----------------------------------------------------------------------------------------------------
- */
+/* ---- the pool ---- */
 
 static void lock_for_fork(void *arg) {
     ml_mempool *pool = arg;

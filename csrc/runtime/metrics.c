@@ -51,8 +51,7 @@ double ml_metrics_now_us(void) {
     return clock_us(CLOCK_MONOTONIC);
 }
 
-/* ---- sinks
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- sinks ---- */
 
 typedef struct jsonl_file {
     struct jsonl_file *next;
@@ -146,8 +145,7 @@ static void write_line(int fd, const char *line, size_t size) {
         ml_warn_once("metrics: cannot write a record: %s", n < 0 ? strerror(errno) : "no space");
 }
 
-/* ---- profiles
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- profiles ---- */
 
 struct ml_profile {
     bool open; /* in the list */
@@ -230,8 +228,7 @@ static void append(ml_profile *p, const char *json) {
         p->records[p->n++] = copy;
 }
 
-/* ---- records
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- records ---- */
 
 static ml_status format_record(const ml_context *ctx, const ml_thread *t, const ml_metrics_record *r, char **out) {
     ml_json j = ML_JSON_INIT;

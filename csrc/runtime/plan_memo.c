@@ -50,7 +50,8 @@ static uint64_t float_bits(float f) {
     return bits;
 }
 
-/* A new parameter or preference that planning looks at belongs into the signature; preferences are signed as a whole. */
+/* A new parameter or preference that planning looks at belongs into the signature; preferences are signed as a whole.
+ */
 _Static_assert(sizeof(ml_matmul_params) == 56, "ml_matmul_params changed: sign the new field");
 _Static_assert(sizeof(ml_binary_params) == 24, "ml_binary_params changed: sign the new field");
 

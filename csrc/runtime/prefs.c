@@ -104,8 +104,7 @@ void ml_pref_set_init(ml_pref_set *set) {
     set->values.log_level = ML_LOG_WARN;
 }
 
-/* ---- values --------------------------------------------------------------------------------------------------------
- */
+/* ---- values ---- */
 
 /* Position of word in a list such as "auto, mlx, mps", or -1. */
 static int position_in(const char *list, const char *word) {
@@ -241,8 +240,7 @@ static bool parse(const ml_pref_row *row, const char *text, ml_pref_values *valu
     return false;
 }
 
-/* ---- environment ---------------------------------------------------------------------------------------------------
- */
+/* ---- environment ---- */
 
 static bool load_variable(ml_pref_set *set, ml_pref_id id, const char *name, const ml_pref_source *source) {
     const char *text = source->get(source->arg, name);
@@ -282,8 +280,7 @@ void ml_pref_set_load_env(ml_pref_set *set) {
     ml_pref_set_load_from(set, &source);
 }
 
-/* ---- keywords -------------------------------------------------------------------------------------------------------
- */
+/* ---- keywords ---- */
 
 /* "matmul_backend" names METALLIC_MATMUL_BACKEND, "force_matmul_backend" FORCE_MATMUL_BACKEND. */
 static bool keyword_matches(const char *key, const char *env) {
@@ -339,8 +336,7 @@ ml_status ml_pref_set_load(ml_pref_set *set, const ml_pref *prefs, int n) {
     return ML_OK;
 }
 
-/* ---- layers ---------------------------------------------------------------------------------------------------------
- */
+/* ---- layers ---- */
 
 /* Lays the fields of the bits in `given` from high over low; both are ml_pref_values or, when every bit belongs to
  * `select`, ml_prefs. *low_given may be NULL. */
@@ -369,8 +365,7 @@ void ml_pref_set_merge(ml_pref_set *low, const ml_pref_set *high) {
     overlay(&low->values, &low->given, &high->values, high->given);
 }
 
-/* ---- overrides of a thread
- * ------------------------------------------------------------------------------------------- */
+/* ---- overrides of a thread ---- */
 
 /* Each frame holds what it and those below it give. */
 typedef struct ml_pref_frame {
@@ -443,8 +438,7 @@ void ml_prefs_apply_thread(ml_prefs *prefs) {
         overlay(prefs, NULL, &top->values, top->given);
 }
 
-/* ---- files
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- files ---- */
 
 char *ml_cache_dir(const ml_pref_values *values, char *buf, size_t size) {
     const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");

@@ -1,4 +1,5 @@
-/* The runtime: contexts, preferences, command buffers, memory pool, metrics. ops/ calls ml_execute() and nothing else. */
+/* The runtime: contexts, preferences, command buffers, memory pool, metrics. ops/ calls ml_execute() and nothing else.
+ */
 #ifndef ML_RUNTIME_H
 #define ML_RUNTIME_H
 
@@ -6,8 +7,8 @@
 #include "device/device.h"
 
 /* The one way to run an operation (DESIGN.md section 2): plan, allocate what out[] lacks, record, metrics.
- * op->out[i] with a buffer is written in place. On success outs[i] (may be NULL when the caller gave the output) is a new
- * tensor over out[i]. cache NULL: the context's. While the thread explains, nothing runs. */
+ * op->out[i] with a buffer is written in place. On success outs[i] (may be NULL when the caller gave the output) is a
+ * new tensor over out[i]. cache NULL: the context's. While the thread explains, nothing runs. */
 ml_status ml_execute(ml_context *ctx, ml_op *op, ml_resource_cache *cache, ml_tensor **outs);
 
 ml_device *ml_context_device_of(const ml_context *ctx);
@@ -18,8 +19,8 @@ const ml_caps *ml_context_caps(const ml_context *ctx);
 /* Memory from the context's pool, page-aligned. */
 ml_status ml_context_alloc(ml_context *ctx, size_t size, ml_buffer **out);
 
-/* Notes for the metrics of the calling thread's next dispatch: bytes copied at import (strides or alignment the core cannot
- * hold). */
+/* Notes for the metrics of the calling thread's next dispatch: bytes copied at import (strides or alignment the core
+ * cannot hold). */
 void ml_metrics_add_copied(int64_t bytes);
 
 #endif

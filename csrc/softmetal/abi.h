@@ -27,8 +27,7 @@ extern "C" {
 #define SM_LOOP_LEVELS 16u
 #define SM_SHIM_FILE "<metal>" /* file name, in line tables and sites, of everything that is not the user's source */
 
-/* ---- the running thread ---------------------------------------------------------------------------------------------
- */
+/* ---- the running thread ---- */
 
 /* One threadgroup in flight: what its threads share. Filled by the executor, read-only for the module. */
 typedef struct sm_group {
@@ -75,8 +74,7 @@ static inline sm_thread *sm_thread_of(const void *p) {
     return (sm_thread *)(((uintptr_t)p | (uintptr_t)(SM_STACK_BYTES - 1)) + 1 - SM_THREAD_BYTES);
 }
 
-/* ---- host services
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- host services ---- */
 
 /* Where an operation stands in the user's source. Two lanes stand at the same place when file and line (compare the
  * text, pointers may differ), and sm_thread.mark and .path as they were at the call are equal. */
@@ -158,8 +156,7 @@ typedef struct sm_host {
                        const char *type, const void *pc);
 } sm_host;
 
-/* ---- what a module offers
- * ----------------------------------------------------------------------------------------------- */
+/* ---- what a module offers ---- */
 
 typedef enum sm_argument_kind {
     SM_ARGUMENT_BUFFER = 0,  /* arguments[i]: address of the bound bytes (offset applied) */

@@ -4,13 +4,13 @@
  *     sm_library_load      translates, compiles (or takes from the cache folder) and loads what one kernel needs
  *     sm_constants_create  the immutable block of function constants of one pipeline
  *
- * All functions may be called from any thread. Objects are reference counted; strings and tables inside an object live as
- * long as it does.
+ * All functions may be called from any thread. Objects are reference counted; strings and tables inside an object live
+ * as long as it does.
  *
  * Errors: ML_ERR_COMPILE for source that is rejected, ML_ERR_VALUE for bad arguments (unknown function, constant of a
  * wrong size), ML_ERR_DEVICE when no C++ compiler is found or the cache folder cannot be used, ML_ERR_MEMORY. The first
- * 1 KiB of the message is ml_last_error(); with log not NULL the whole text comes through it (malloc'ed; also warnings on
- * success; NULL when there is nothing to say). Lines of source errors look like "file.metal:12:5: error: ...".
+ * 1 KiB of the message is ml_last_error(); with log not NULL the whole text comes through it (malloc'ed; also warnings
+ * on success; NULL when there is nothing to say). Lines of source errors look like "file.metal:12:5: error: ...".
  */
 #ifndef SM_MODULE_H
 #define SM_MODULE_H
@@ -18,7 +18,7 @@
 #include "core/status.h"
 #include "softmetal/abi.h"
 
-/* ---- libraries ---------------------------------------------------------------------------------------------------------- */
+/* ---- libraries --------------------------------------------------------------------------------------------- */
 
 typedef struct sm_macro {
     const char *name;
@@ -45,7 +45,7 @@ typedef struct sm_argument_info {
     sm_argument_kind kind;
     int32_t index;
     const char *name;
-    const char *type;   /* element type as written after template arguments are put in where that is simple */
+    const char *type;    /* element type as written after template arguments are put in where that is simple */
     const char *builtin; /* SM_ARGUMENT_BUILTIN: "thread_position_in_grid"; else NULL */
     sm_access_mode access;
     bool is_constant, is_reference, is_pointer;
@@ -74,18 +74,18 @@ ml_status sm_library_create(const sm_library_options *options, sm_library **out,
 void sm_library_retain(sm_library *library);
 void sm_library_release(sm_library *library);
 int sm_library_function_count(const sm_library *library);
-const sm_function_info *sm_library_function(const sm_library *library, int i); /* in order of the source */
+const sm_function_info *sm_library_function(const sm_library *library, int i);        /* in order of the source */
 const sm_function_info *sm_library_find(const sm_library *library, const char *name); /* NULL: none */
 
-/* ---- loaded kernels ----------------------------------------------------------------------------------------------------- */
+/* ---- loaded kernels ---------------------------------------------------------------------------------------- */
 
 typedef struct sm_kernel {
-    const sm_module *module;     /* arrays[].offset is for the executor to fill */
+    const sm_module *module; /* arrays[].offset is for the executor to fill */
     const sm_function *function;
-    const char *object_path;     /* the shared object, with its line table; stays readable while the kernel lives */
+    const char *object_path; /* the shared object, with its line table; stays readable while the kernel lives */
     const void *image_begin, *image_end; /* where it is mapped: code and constant tables */
     sm_library *library;
-    void *executor;              /* for the executor: layout of this kernel; freed by executor_free */
+    void *executor; /* for the executor: layout of this kernel; freed by executor_free */
     void (*executor_free)(void *executor);
 } sm_kernel;
 
@@ -95,7 +95,7 @@ ml_status sm_library_load(sm_library *library, const char *name, const sm_host *
 void sm_kernel_retain(sm_kernel *kernel);
 void sm_kernel_release(sm_kernel *kernel);
 
-/* ---- function constants ------------------------------------------------------------------------------------------------- */
+/* ---- function constants ------------------------------------------------------------------------------------ */
 
 typedef struct sm_constant_value {
     const char *name; /* NULL: by index */
@@ -105,12 +105,12 @@ typedef struct sm_constant_value {
 } sm_constant_value;
 
 /* Builds the block for sm_thread.constants; *block is released with sm_constants_release. Values for constants that the
- * kernel's module does not have are ignored, as Metal does. A constant that the kernel reaches, that has no value and is
- * not optional, is ML_ERR_VALUE. */
+ * kernel's module does not have are ignored, as Metal does. A constant that the kernel reaches, that has no value and
+ * is not optional, is ML_ERR_VALUE. */
 ml_status sm_constants_create(const sm_kernel *kernel, const sm_constant_value *values, int n, unsigned char **block);
 void sm_constants_release(unsigned char *block);
 
-/* ---- pieces -------------------------------------------------------------------------------------------------------------- */
+/* ---- pieces ------------------------------------------------------------------------------------------------ */
 
 /* The folder of compiled kernels, created with mode 0700: METALLIC_CACHE_DIR, else $XDG_CACHE_HOME/metallic, else
  * ~/.cache/metallic. Errors: ML_ERR_DEVICE when it belongs to somebody else or others may write to it. */

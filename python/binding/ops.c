@@ -28,8 +28,7 @@ static int given_context(const mlpy_call *call, PyObject *arg, ml_context **out)
     return 0;
 }
 
-/* ---- matmul --------------------------------------------------------------------------------------------------------
- */
+/* ---- matmul ---- */
 
 /* The Python operands of a matmul beside its plain arguments. */
 typedef struct matmul_objects {
@@ -241,8 +240,7 @@ static PyObject *op_matmul_bias_add(const mlpy_call *call) {
     return run_matmul(call, ctx, &(matmul_objects){.a = v[A], .b = v[B], .bias = v[BIAS]}, &args);
 }
 
-/* ---- ragged batches
- * -------------------------------------------------------------------------------------------------- */
+/* ---- ragged batches ---- */
 
 static int64_t *row_counts_from(PyObject *obj, Py_ssize_t *n) {
     PyObject *fast = PySequence_Fast(obj, "row_counts must be a sequence of integers");
@@ -295,10 +293,15 @@ static PyObject *op_matmul_ragged(const mlpy_call *call) {
     }
     const ml_matmul_ragged_args args = {.a = operands[0].t, .b = operands[1].t, .row_counts = counts, .groups = groups};
     ml_tensor *out = operands[2].t;
+    const ml_view *b = &args.b->view;
     ml_status status;
-    Py_BEGIN_ALLOW_THREADS
-    status = ml_matmul_ragged(ctx, &args, &out);
-    Py_END_ALLOW_THREADS
+    if (mlpy_is_long(2 * ml_view_size(&args.a->view) * (b->ndim ? b->shape[b->ndim - 1] : 1), 2 * ml_view_size(b))) {
+        Py_BEGIN_ALLOW_THREADS
+        status = ml_matmul_ragged(ctx, &args, &out);
+        Py_END_ALLOW_THREADS
+    } else {
+        status = ml_matmul_ragged(ctx, &args, &out);
+    }
     if (status != ML_OK)
         mlpy_raise(st, status);
     else
@@ -310,8 +313,7 @@ done:
     return result;
 }
 
-/* ---- element-wise
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- element-wise ---- */
 
 static PyObject *binary_with(const mlpy_call *call, const char *function, ml_binary_kind kind) {
     mlpy_signature sig = {.function = function,
@@ -343,8 +345,7 @@ static PyObject *op_divide(const mlpy_call *call) {
     return binary_with(call, "divide", ML_DIV);
 }
 
-/* ---- tables
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- tables ---- */
 
 #define MLPY_ENTRIES(name)                                                                                             \
     static PyObject *function_##name(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {   \

@@ -152,8 +152,7 @@ PyObject *mlpy_plan_key(PyObject *self, PyObject *args) {
     return PyBytes_FromStringAndSize((const char *)key.bytes, key.size);
 }
 
-/* ---- preferences ----------------------------------------------------------------------------------------------------
- */
+/* ---- preferences ---- */
 
 typedef struct fake_environment {
     PyObject *variables, *warnings;
@@ -251,8 +250,7 @@ static PyObject *pref_table(PyObject *self, PyObject *ignored) {
     return list;
 }
 
-/* ---- tuning tables
- * --------------------------------------------------------------------------------------------------- */
+/* ---- tuning tables ---- */
 
 static PyObject *tuning_list(ml_status status, ml_tuning *tuning) {
     if (status != ML_OK)

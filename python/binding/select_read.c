@@ -142,8 +142,7 @@ static int read_fields(PyObject *dict, const field *fields, size_t n, void *base
 }
 #define READ(dict, fields, base) read_fields(dict, fields, sizeof(fields) / sizeof((fields)[0]), base)
 
-/* ---- operations
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- operations ---- */
 
 /* What every case may say about its operands: "dtype" of all, "dtypes" and "strides" (elements, of the last dims) and
  * "offsets" (bytes) of each by name. */
@@ -366,8 +365,7 @@ int mlpy_read_case(const char *op_name, PyObject *dict, ml_op *op) {
     }
 }
 
-/* ---- devices
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- devices ---- */
 
 static int read_family(ml_op_kind op, PyObject *dict, int *out) {
     PyObject *value = PyDict_GetItemString(dict, "family");
@@ -523,8 +521,7 @@ int mlpy_read_plan(ml_op_kind op, PyObject *dict, ml_plan *plan) {
     return READ(dict, fields, plan) < 0 || read_family(op, dict, &plan->family) < 0 ? -1 : 0;
 }
 
-/* ---- preferences
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- preferences ---- */
 
 int mlpy_read_pref_list(PyObject *dict, mlpy_pref_list *out) {
     Py_ssize_t n = PyDict_GET_SIZE(dict), at = 0;

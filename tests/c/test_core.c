@@ -35,7 +35,7 @@ int64_t rng_in(int64_t low, int64_t high) {
     return low + (int64_t)(rng() % (uint64_t)(high - low + 1));
 }
 
-/* ---- conversions ----------------------------------------------------------------------------- */
+/* ---- conversions ------------------------------------------------------------------------------------------- */
 
 typedef struct format {
     int mantissa, emin, emax;
@@ -209,7 +209,7 @@ static void test_elements(void) {
     check(strcmp(ml_dtype_name((ml_dtype)99), "unknown dtype") == 0 && ml_dtype_size((ml_dtype)-1) == 0);
 }
 
-/* ---- tensors, errors ------------------------------------------------------------------------- */
+/* ---- tensors, errors --------------------------------------------------------------------------------------- */
 
 static atomic_int releases;
 

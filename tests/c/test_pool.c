@@ -49,8 +49,7 @@ static double now_us(void) {
     return 1e6 * (double)t.tv_sec + 1e-3 * (double)t.tv_nsec;
 }
 
-/* ---- every task once, worker in range, one task at a time per worker
- * ------------------------------------------------- */
+/* ---- every task once, worker in range, one task at a time per worker ---- */
 
 enum { MAX_TASKS = 5000, MAX_WORKERS = 64 };
 
@@ -102,8 +101,7 @@ static void test_counts(int threads) {
     check_counts(1000, 2, 10);
 }
 
-/* ---- nesting
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- nesting ---- */
 
 typedef struct nest_job {
     atomic_int inner, outside;
@@ -130,8 +128,7 @@ static void test_nesting(void) {
     expect("nested tasks that left their caller", job.outside, 0);
 }
 
-/* ---- many callers, resizing meanwhile
- * ---------------------------------------------------------------------------------- */
+/* ---- many callers, resizing meanwhile ---- */
 
 static atomic_int stop_resizing;
 
@@ -164,8 +161,7 @@ static void test_callers(bool resize) {
         pthread_join(resizer, NULL);
 }
 
-/* ---- fork
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- fork ---- */
 
 static void expect_child_ok(const char *what, pid_t pid) {
     for (int waited = 0; waited < 2000; waited++) { /* 20 s: a child that hangs is a failure, not a hang */
@@ -228,8 +224,7 @@ static void test_fork(void) {
     pthread_join(busy, NULL);
 }
 
-/* ---- cgroup quota
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- cgroup quota ---- */
 
 static void write_file(const char *dir, const char *name, const char *text) {
     char path[600];
@@ -293,8 +288,7 @@ static void test_cgroup(void) {
     rmdir(base);
 }
 
-/* ---- cost of a call, for information
- * ---------------------------------------------------------------------------------------- */
+/* ---- cost of a call, for information ---- */
 
 static void empty_task(void *arg, int64_t task, int worker) {
     (void)arg;

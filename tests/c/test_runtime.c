@@ -77,8 +77,7 @@ bool failed_with(ml_status status, ml_status expected, const char *text) {
     return status == expected && strstr(ml_last_error(), text) != NULL;
 }
 
-/* ---- contexts and devices -----------------------------------------------------------------------------------------
- */
+/* ---- contexts and devices ---- */
 
 static void test_contexts(void) {
     ml_context *ctx = NULL, *other = NULL;
@@ -125,8 +124,7 @@ static void test_host_memory(void) {
     ml_context_release(ctx);
 }
 
-/* ---- memory pool ----------------------------------------------------------------------------------------------------
- */
+/* ---- memory pool ---- */
 
 static void *release_elsewhere(void *t) {
     ml_tensor_release(t);
@@ -197,8 +195,7 @@ static void test_pool(void) {
     ml_context_release(ctx);
 }
 
-/* ---- cache, explain, metrics ----------------------------------------------------------------------------------------
- */
+/* ---- cache, explain, metrics ---- */
 
 static ml_status multiply(ml_context *ctx, const ml_tensor *a, const ml_tensor *b, ml_tensor **out) {
     ml_matmul_args args = ML_MATMUL_DEFAULTS;
@@ -349,8 +346,7 @@ static void test_batch(void) {
     ml_context_release(ctx);
 }
 
-/* ---- threads and fork
- * ------------------------------------------------------------------------------------------------ */
+/* ---- threads and fork ---- */
 
 typedef struct job {
     ml_context *ctx;
@@ -456,8 +452,7 @@ static void test_fork(void) {
     ml_context_release(ctx);
 }
 
-/* ---- devices with command buffers
- * ------------------------------------------------------------------------------------ */
+/* ---- devices with command buffers ---- */
 
 /* A device that notes what it is asked to do: b(egin), e(ncode), c(ommit), w(ait). */
 static char noted[64];

@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- layouts
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- layouts ---- */
 
 static void free_memory(void *p) {
     free(p);
@@ -99,8 +98,7 @@ static bool nothing_outside_written(const ml_tensor *out, const char *before) {
     return ok;
 }
 
-/* ---- matmul
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- matmul ---- */
 
 static double unit_roundoff(ml_dtype dtype) {
     return dtype == ML_F32 ? 0x1p-24 : dtype == ML_F16 ? 0x1p-11 : 0x1p-8;
@@ -326,8 +324,7 @@ static void test_ragged(ml_context *ctx) {
     ml_tensor_release(b);
 }
 
-/* ---- element-wise
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- element-wise ---- */
 
 static void random_binary(ml_context *ctx) {
     ml_shape shape = {.ndim = (int)rng_in(0, 4)}, sb = {0};
@@ -409,8 +406,7 @@ static void test_dtypes(ml_context *ctx) {
     ml_tensor_release(wide);
 }
 
-/* ---- errors and aliasing
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- errors and aliasing ---- */
 
 static void test_errors(ml_context *ctx) {
     ml_tensor *a = random_tensor(ctx, ML_F32, (ml_shape){2, {2, 3}}),

@@ -8,8 +8,7 @@
 
 static const ml_dtype dtypes[] = {ML_F32, ML_F16, ML_BF16};
 
-/* ---- matrices in guarded memory ------------------------------------------------------------------------------------
- */
+/* ---- matrices in guarded memory ---- */
 
 typedef enum layout { ROWS, COLUMNS, ROWS_APART, COLUMNS_APART, STEPS, BACKWARDS, LAYOUT_COUNT } layout;
 static const char *const layout_names[LAYOUT_COUNT] = {"rows",          "columns", "rows apart",
@@ -68,8 +67,7 @@ static void matrix_fill(matrix *x, check_values values) {
         check_fill(x->mat.dtype, at(&x->mat, i, 0), x->n, x->mat.cs, values);
 }
 
-/* ---- packing -------------------------------------------------------------------------------------------------------
- */
+/* ---- packing ---- */
 
 static void check_pack_case(ml_gemm_pack_fn pack, int width, const matrix *src, int64_t k) {
     check_buffer dst;
@@ -116,8 +114,7 @@ static void check_pack(const char *name, ml_gemm_pack_fn pack, int width) {
     }
 }
 
-/* ---- micro-kernel --------------------------------------------------------------------------------------------------
- */
+/* ---- micro-kernel ---- */
 
 typedef enum sums { SUMS_NONE, SUMS_STORE, SUMS_LOAD_STORE, SUMS_LOAD, SUMS_COUNT } sums;
 
@@ -396,8 +393,7 @@ void check_gemm(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
             check_tile(impl, reference->impl, m, n);
 }
 
-/* ---- benchmark -----------------------------------------------------------------------------------------------------
- */
+/* ---- benchmark ---- */
 
 typedef struct bench_arg {
     const ml_gemm_impl *impl;

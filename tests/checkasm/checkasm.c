@@ -34,8 +34,7 @@ static struct {
 /* Failure messages printed per row; the count goes on. */
 #define MAX_MESSAGES 20
 
-/* ---- cases ---------------------------------------------------------------------------------------------------------
- */
+/* ---- cases ---- */
 
 static void end_case(void) {
     if (!state.in_case)
@@ -90,8 +89,7 @@ static void guarded(check_fn fn, const ml_kernel_desc *row, const ml_kernel_desc
     end_case();
 }
 
-/* ---- random numbers: xoroshiro128+ (Blackman and Vigna, 2018) -------------------------------------------------------
- */
+/* ---- random numbers: xoroshiro128+ (Blackman and Vigna, 2018) ---- */
 
 static uint64_t rotate(uint64_t x, int by) {
     return (x << by) | (x >> (64 - by));
@@ -122,8 +120,7 @@ double check_uniform(void) {
     return (double)(int64_t)(check_rand() >> 11) * 0x1p-52 - 1.0;
 }
 
-/* ---- guarded memory ------------------------------------------------------------------------------------------------
- */
+/* ---- guarded memory ---- */
 
 void check_alloc(check_buffer *b, size_t bytes, size_t align) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -156,8 +153,7 @@ void check_free(check_buffer *b) {
     munmap(b->map, b->map_bytes);
 }
 
-/* ---- values --------------------------------------------------------------------------------------------------------
- */
+/* ---- values ---- */
 
 const char *check_values_name(check_values values) {
     static const char *const names[CHECK_VALUES_COUNT] = {"random", "integers", "extreme"};
@@ -225,8 +221,7 @@ double check_rounding(ml_dtype dtype, double value) {
     }
 }
 
-/* ---- benchmark -----------------------------------------------------------------------------------------------------
- */
+/* ---- benchmark ---- */
 
 static double now_ns(void) {
     struct timespec t;
@@ -249,8 +244,7 @@ void check_bench(const char *what, void (*fn)(void *), void *arg, double work, c
     printf("  %-44s %10.1f ns %8.2f %s\n", what, best, work / best, unit);
 }
 
-/* ---- main ----------------------------------------------------------------------------------------------------------
- */
+/* ---- main ---- */
 
 static const ml_kernel_desc *reference_of(const ml_kernel_desc *row) {
     for (int i = 0; i < ml_cpu_n_kernels; i++) {

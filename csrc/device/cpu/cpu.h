@@ -42,7 +42,7 @@ ml_status ml_cpu_fill(const ml_encode_args *args);
 /* Scalar activation, the reference of the vector ones. */
 float ml_activate(ml_activation act, float x);
 
-/* ---- the tiled GEMM ------------------------------------------------------------------------------------------------
+/* ---- the tiled GEMM ----------------------------------------------------------------------------------------
  * One signature per kernel kind; a tier is one file gemm_<isa>.c and rows in gemm_kernels.inc. docs/gemm.md. */
 
 /* Before a loop of a small constant trip count whose variables are to live in registers. */
@@ -77,20 +77,20 @@ typedef struct ml_gemm_impl {
     int mr, nr;
 } ml_gemm_impl;
 
-/* ---- vector and small-N --------------------------------------------------------------------------------------------
- * One table per ISA tier (gemv_<isa>.c, rows in gemv_kernels.inc); gemv.c cuts the work after dispatch/gemv_layout.h. */
+/* ---- vector and small-N ------------------------------------------------------------------------------------
+ * One table per ISA tier (gemv_<isa>.c, rows in gemv_kernels.inc); gemv.c cuts the work after dispatch/gemv_layout.h.
+ */
 
 /* Sums of products of a block of the weights W (f32, f16 or bf16) with n <= 16 columns X (f32):
- *   s(i, j) = sum over p < k of W(i, p) * X(p, j), i < rows, j < n; column j of X begins at x + j * ldx.
- * "dot":  W(i, p) = w[i * ldw + p], result y[i * n + j].
- * "axpy": W(i, p) = w[p * ldw + i], result y[j * ldy + i].
- * y = s, or y += s with accumulate. Nothing beyond the block is read from w. "dot" reads each bf16 row in pairs and takes
- * X in the order that pack_x gives it with `pairs`, padded with zeros to a multiple of 32. */
+ *   s(i, j) = sum over p < k of W(i, p) * X(p, j), i < rows, j < n.
+ * "dot":  W(i, p) = w[i * ldw + p], X as pack_x lays it out, result y[i * n + j].
+ * "axpy": W(i, p) = w[p * ldw + i], X(p, j) = x[p * x_rs + j * x_cs], result y[j * ldy + i].
+ * y = s, or y += s with accumulate. Nothing beyond the block is read from w. */
 typedef struct ml_gemv_block {
     const void *w;
     int64_t ldw;
     const float *x;
-    int64_t ldx;
+    int64_t x_rs, x_cs;
     float *y;
     int64_t ldy;
     int64_t rows, k;
@@ -99,8 +99,8 @@ typedef struct ml_gemv_block {
 } ml_gemv_block;
 typedef void (*ml_gemv_block_fn)(const ml_gemv_block *block);
 
-/* out(o, i) = act(alpha * y[o * ldy + i] + beta * c_in(o, i) + bias(o, i)), o < outer, i < inner. In the matrices rs is the
- * stride along `outer` and cs along `inner`; c_in.data or bias.data NULL: none. */
+/* out(o, i) = act(alpha * y[o * ldy + i] + beta * c_in(o, i) + bias(o, i)), o < outer, i < inner. In the matrices rs is
+ * the stride along `outer` and cs along `inner`; c_in.data or bias.data NULL: none. */
 typedef struct ml_gemv_store {
     const float *y;
     int64_t ldy, outer, inner;
@@ -109,11 +109,22 @@ typedef struct ml_gemv_store {
     ml_activation activation;
 } ml_gemv_store;
 
+/* X for "dot": blocks of 32 elements of k, each block [column][32], so that a kernel reads it front to back:
+ *   X(p, j) = x[p / 32 * 32 * total + j * 32 + p % 32], zeros where p >= k.
+ * With one column this is the column itself, which may then end at k. pairs: for bf16 rows, which are read as even and odd
+ * elements; within a block the order is then the tier's own, and it is complete. */
+enum { ML_GEMV_X_BLOCK = 32 };
+typedef struct ml_gemv_x_layout {
+    int n, total; /* columns written; columns of a block */
+    bool pairs;
+} ml_gemv_x_layout;
+
 typedef struct ml_gemv_impl {
     ml_gemv_block_fn dot[3], axpy[3]; /* [ML_F32..ML_BF16] of W */
-    /* dst[p] = src[p * cs] as f32 for p < k, zeros up to padded_k (a multiple of 32). */
-    void (*pack_x)(float *dst, const ml_mat *src, int64_t k, int64_t padded_k, bool pairs);
-    /* dst[i * ld + p] = src(i, p) as f32, i < rows, p < k: blocks of a W that neither kernel can read in place. */
+    /* Lays out k rows and to.n columns of src from dst, the place of its first column, on. */
+    void (*pack_x)(float *dst, const ml_mat *src, int64_t k, ml_gemv_x_layout to);
+    /* dst[i * ld + p] = src(i, p) as f32, i < rows, p < k: blocks of a W that neither kernel can read in place, and X for
+     * "axpy". */
     void (*pack_w)(float *dst, int64_t ld, const ml_mat *src, int64_t rows, int64_t k);
     void (*store)(const ml_gemv_store *store);
 } ml_gemv_impl;

@@ -18,8 +18,7 @@ static char *element(const ml_ew_vec *v, int64_t i) {
     return (char *)v->data + i * v->stride * (int64_t)ml_dtype_size_of(v->dtype);
 }
 
-/* ---- binary
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- binary ---- */
 
 typedef struct operand {
     int view; /* index into the tile; 0: a number */
@@ -262,8 +261,7 @@ ml_status ml_cpu_binary(const ml_encode_args *args) {
     return ML_OK;
 }
 
-/* ---- copy
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- copy ---- */
 
 typedef struct copy_job {
     const ml_elementwise_impl *impl;
@@ -343,8 +341,7 @@ ml_status ml_cpu_copy(const ml_encode_args *args) {
     return ML_OK;
 }
 
-/* ---- fill
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- fill ---- */
 
 typedef struct fill_job {
     ml_dtype dtype;

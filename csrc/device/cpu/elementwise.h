@@ -4,8 +4,7 @@
 
 #include "device/cpu/cpu.h"
 
-/* ---- row kernels: one table per tier (elementwise_<tier>.c)
- * ------------------------------------------------------------ */
+/* ---- row kernels: one table per tier (elementwise_<tier>.c) ---- */
 
 /* out[i] = a[i] op b[i] for n unit-stride elements of one float dtype, computed in f32 and rounded once. a or b (not
  * both) may be NULL: the operand is then the number a_value or b_value. out may be exactly a or b. */
@@ -38,8 +37,7 @@ typedef struct ml_elementwise_impl {
 
 extern const ml_elementwise_impl ml_elementwise_scalar;
 
-/* ---- row conversions (elementwise_convert.c)
- * --------------------------------------------------------------------------- */
+/* ---- row conversions (elementwise_convert.c) ---- */
 
 /* n elements, `stride` elements apart. */
 typedef struct ml_ew_vec {
@@ -57,8 +55,7 @@ void ml_ew_load_i32(int32_t *dst, const ml_ew_vec *src, int64_t n);
 bool ml_ew_store_f32(const ml_elementwise_impl *impl, const ml_ew_vec *dst, const float *src, int64_t n);
 bool ml_ew_store_i32(const ml_elementwise_impl *impl, const ml_ew_vec *dst, const int32_t *src, int64_t n);
 
-/* ---- loop nest (elementwise_nest.c)
- * ------------------------------------------------------------------------------------ */
+/* ---- loop nest (elementwise_nest.c) ---- */
 
 #define ML_EW_MAX_VIEWS 3
 

@@ -118,8 +118,7 @@ static void tile_at(ml_ukr_tile *tile, const ml_gemm_problem *p, int64_t i, int6
     tile->bias = mat_at(&p->bias, i, j);
 }
 
-/* ---- panel scheme --------------------------------------------------------------------------------------------------
- */
+/* ---- panel scheme ---- */
 
 static int64_t strip_floats(const gemm_run *run) {
     return line_floats(run->impl->mr * run->k);
@@ -252,8 +251,7 @@ static void run_panel(gemm_run *run, int threads) {
     }
 }
 
-/* ---- blocked scheme ------------------------------------------------------------------------------------------------
- */
+/* ---- blocked scheme ---- */
 
 /* Strips of `width` rows out of `extent`. */
 typedef struct pack_range {

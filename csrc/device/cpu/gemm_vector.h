@@ -19,8 +19,7 @@
 #define NR (NV * VW)
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
-/* ---- micro-kernel --------------------------------------------------------------------------------------------------
- */
+/* ---- micro-kernel ---- */
 
 /* What happens to the sums of a tile: written, or added to what is there. */
 typedef struct kernel_out {
@@ -93,8 +92,7 @@ typedef void (*kernel_fn)(int64_t k, const float *a, const float *b, int64_t bs,
 FOR_ROWS(KERNELS)
 static const kernel_fn kernels[MR][NV] = {FOR_ROWS(KERNEL_ROW)};
 
-/* ---- epilogue ------------------------------------------------------------------------------------------------------
- */
+/* ---- epilogue ---- */
 
 ALWAYS_INLINE vf load_lanes(ml_dtype dtype, const void *p, int n) {
     switch (dtype) {
@@ -226,8 +224,7 @@ static void ukr(int64_t k, const float *a, const float *b, const ml_ukr_tile *t)
     epilogue(t, acc[0], NR);
 }
 
-/* ---- packing -------------------------------------------------------------------------------------------------------
- */
+/* ---- packing ---- */
 
 /* Element i runs along memory: copy (and convert) `width` elements per k. */
 ALWAYS_INLINE void pack_along_width(float *dst, const ml_mat *x, int64_t count, int64_t k, const int width,

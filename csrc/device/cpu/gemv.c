@@ -43,8 +43,7 @@ typedef struct item {
     segment segments[ML_GEMV_COLS];
 } item;
 
-/* ---- items --------------------------------------------------------------------------------------------------------
- */
+/* ---- items ---- */
 
 static int64_t min64(int64_t a, int64_t b) {
     return a < b ? a : b;
@@ -109,8 +108,7 @@ static void item_at(const run *r, int64_t index, item *it) {
         it->p.a.cs = 1;
 }
 
-/* ---- products -----------------------------------------------------------------------------------------------------
- */
+/* ---- products ---- */
 
 static bool in_pairs(const run *r, const item *it) {
     return r->l.order == ML_GEMV_DOT && it->p.a.dtype == ML_BF16;
@@ -221,8 +219,7 @@ static int64_t panel_rows(int n) {
     return ML_GEMV_PANEL_FLOATS / n / 64 * 64;
 }
 
-/* ---- tasks --------------------------------------------------------------------------------------------------------
- */
+/* ---- tasks ---- */
 
 static void pack_task(void *arg, int64_t task, int worker) {
     (void)worker;
@@ -307,8 +304,7 @@ static void reduce_task(void *arg, int64_t task, int worker) {
     }
 }
 
-/* ---- who runs which task --------------------------------------------------------------------------------------------
- */
+/* ---- who runs which task ---- */
 
 typedef struct task_run {
     _Alignas(64) _Atomic int64_t next;

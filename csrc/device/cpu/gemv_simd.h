@@ -1,15 +1,17 @@
 /* The vector and small-N kernels of one ISA tier, from its vector primitives. A tier's file defines, before it includes
  * this one:
- *   W                       floats of a vector `vf`
- *   v_zero, v_set1, v_load, v_store, v_fma(a, b, c) = a * b + c
+ *   W                       floats of a vector `vf`; 2 W divides ML_GEMV_X_BLOCK
+ *   v_zero, v_set1, v_load, v_store, v_add, v_fma(a, b, c) = a * b + c
  *   v_tail                  a mask of the first n < W floats; v_tail_of(n), v_load_tail, v_store_tail
  *   vh, v_load16(p), v_load16_tail(p, n)  W (n < W and zeros) 16-bit elements; v_from_f16, v_from_bf16 of them
- *   v_pair_bf16(p, &even, &odd), v_pair_bf16_tail(p, n, ...)  2 W (n < 2 W and zeros) bf16 as even and odd ones
+ *   v_even_bf16(p), v_odd_bf16(p)    every other one of 2 W bf16 at p; v_pair_bf16_tail(p, n, &even, &odd): of n < 2 W
  *   v_narrow_f16, v_narrow_bf16 (W elements)
- *   v_sum4(a, b, c, d, out) out[0..3] = the sums of four vectors; which sums are formed depends on nothing else
- *   DOT_COLS, dot_rows(n), dot_chains(n)  most columns of a tile; its rows; accumulators along k for each sum
- *   AXPY_COLS, axpy_vectors(n)            most columns of a tile; its vectors along the rows
+ *   v_sum4(a, b, c, d, out) out[0..3] = the sums of four vectors; how each is formed depends on nothing else
+ *   DOT_COLS, dot_rows(dt, n), dot_chains(n)  most columns of a tile; its rows; accumulators along k for each sum
+ *   AXPY_COLS, axpy_vectors(n)                most columns of a tile; its vectors along the rows
  *   ML_GEMV_IMPL            the name of the table
+ * and may define dot_f16_1, a kernel of its own for one column of f16 rows, with ML_GEMV_OWN_DOT_F16_1.
+ *
  * Tile functions are inlined into one function for each (dtype, n) with all of these constant, so that the accumulators
  * live in registers. */
 #ifndef ML_GEMV_SIMD_H
@@ -41,124 +43,165 @@ ML_INLINE vf load_w_tail(const void *p, int dt, int64_t count, v_tail tail) {
     return dt == ML_F16 ? v_from_f16(h) : v_from_bf16(h);
 }
 
-/* ---- dot ------------------------------------------------------------------------------------------------------------
- */
+/* ---- dot ------------------------------------------------------------------------------------------------------- */
 
-/* Adds the products of one unit of k (W elements; 2 W in pairs for bf16) to acc[row][col][chain]. */
-#define DOT_STEP(LOAD_W, LOAD_X)                                                                                       \
-    do {                                                                                                               \
-        vf xv[2][DOT_COLS];                                                                                            \
-        ML_UNROLL for (int l = 0; l < unit; l++) {                                                                     \
-            ML_UNROLL for (int j = 0; j < n; j++) xv[l][j] = LOAD_X;                                                   \
-        }                                                                                                              \
-        ML_UNROLL for (int r = 0; r < rows; r++) {                                                                     \
-            vf wv[2];                                                                                                  \
-            LOAD_W;                                                                                                    \
-            ML_UNROLL for (int l = 0; l < unit; l++) {                                                                 \
-                ML_UNROLL for (int j = 0; j < n; j++) {                                                                \
-                    const int chain = (u + l) % chains;                                                                \
-                    acc[r][j][chain] = v_fma(wv[l], xv[l][j], acc[r][j][chain]);                                       \
-                }                                                                                                      \
-            }                                                                                                          \
-        }                                                                                                              \
-    } while (0)
+/* Elements of k in a turn of the main loop: a block of X, or more where one sum has more accumulators than that. */
+#define dot_turn(n, chains) ((n) == 1 && (chains) * W > ML_GEMV_X_BLOCK ? (chains) * W : ML_GEMV_X_BLOCK)
 
-ML_INLINE void dot_tile(const ml_gemv_block *b, int dt, int rows, int n, int chains, int64_t row, int col) {
-    const int unit = dt == ML_BF16 ? 2 : 1;
-    const int steps = chains > unit ? chains : unit; /* vectors of k in one turn of the main loop */
-    const int64_t k = b->k, ldx = b->ldx;
-    const float *x = b->x + col * ldx;
-    const void *w = at(b->w, dt, row * b->ldw);
-    vf acc[8][DOT_COLS][4];
-    ML_UNROLL for (int r = 0; r < rows; r++) {
-        ML_UNROLL for (int j = 0; j < n; j++) {
-            ML_UNROLL for (int c = 0; c < chains; c++) acc[r][j][c] = v_zero();
+/* Vector l of a unit of a row: W elements as they stand, or the even (0) and odd (1) ones of 2 W bf16. */
+ML_INLINE vf dot_w(const void *p, int dt, int l) {
+    return dt != ML_BF16 ? load_w(p, dt) : l == 0 ? v_even_bf16(p) : v_odd_bf16(p);
+}
+
+typedef struct dot_sums {
+    vf acc[8][DOT_COLS][4]; /* [row][column][chain] */
+} dot_sums;
+
+typedef struct dot_shape { /* constants of an instance */
+    int dt, rows, n, chains;
+} dot_shape;
+
+/* Adds the products of one unit of k. The shorter side of the tile stays in registers. */
+ML_INLINE void dot_unit(dot_sums *s, dot_shape t, int chain, const void *w, int64_t ldw, const float *x) {
+    const int unit = t.dt == ML_BF16 ? 2 : 1;
+    ML_UNROLL for (int l = 0; l < unit; l++) {
+        const int c = (chain + l) % t.chains;
+        if (t.rows <= t.n) {
+            vf wv[8];
+            ML_UNROLL for (int r = 0; r < t.rows; r++) wv[r] = dot_w(at(w, t.dt, r * ldw), t.dt, l);
+            ML_UNROLL for (int j = 0; j < t.n; j++) {
+                const vf xv = v_load(x + j * ML_GEMV_X_BLOCK + l * W);
+                ML_UNROLL for (int r = 0; r < t.rows; r++) s->acc[r][j][c] = v_fma(wv[r], xv, s->acc[r][j][c]);
+            }
+        } else {
+            vf xv[DOT_COLS];
+            ML_UNROLL for (int j = 0; j < t.n; j++) xv[j] = v_load(x + j * ML_GEMV_X_BLOCK + l * W);
+            ML_UNROLL for (int r = 0; r < t.rows; r++) {
+                const vf wv = dot_w(at(w, t.dt, r * ldw), t.dt, l);
+                ML_UNROLL for (int j = 0; j < t.n; j++) s->acc[r][j][c] = v_fma(wv, xv[j], s->acc[r][j][c]);
+            }
+        }
+    }
+}
+
+/* The last count elements of k, fewer than a unit. */
+ML_INLINE void dot_tail(dot_sums *s, dot_shape t, const void *w, int64_t ldw, const float *x, int64_t count) {
+    ML_UNROLL for (int r = 0; r < t.rows; r++) {
+        const void *wr = at(w, t.dt, r * ldw);
+        if (t.dt == ML_BF16) {
+            vf even, odd;
+            v_pair_bf16_tail(wr, count, &even, &odd);
+            ML_UNROLL for (int j = 0; j < t.n; j++) {
+                vf *acc = s->acc[r][j];
+                acc[0] = v_fma(even, v_load(x + j * ML_GEMV_X_BLOCK), acc[0]);
+                acc[1 % t.chains] = v_fma(odd, v_load(x + j * ML_GEMV_X_BLOCK + W), acc[1 % t.chains]);
+            }
+        } else {
+            const v_tail tail = v_tail_of(count);
+            const vf wv = load_w_tail(wr, t.dt, count, tail);
+            ML_UNROLL for (int j = 0; j < t.n; j++)
+                s->acc[r][j][0] = v_fma(wv, v_load_tail(x + j * ML_GEMV_X_BLOCK, tail), s->acc[r][j][0]);
+        }
+    }
+}
+
+ML_INLINE void dot_store(const dot_sums *s, dot_shape t, float *y, int64_t ldy, bool accumulate) {
+    float sums[8 * DOT_COLS + 4];
+    vf flat[8 * DOT_COLS + 4];
+    ML_UNROLL for (int r = 0; r < t.rows; r++) {
+        ML_UNROLL for (int j = 0; j < t.n; j++) {
+            const vf *acc = s->acc[r][j];
+            flat[r * t.n + j] = t.chains == 1   ? acc[0]
+                                : t.chains == 2 ? v_add(acc[0], acc[1])
+                                                : v_add(v_add(acc[0], acc[1]), v_add(acc[2], acc[3]));
+        }
+    }
+    ML_UNROLL for (int i = t.rows * t.n; i % 4; i++) flat[i] = v_zero();
+    ML_UNROLL for (int i = 0; i < t.rows * t.n; i += 4)
+        v_sum4(flat[i], flat[i + 1], flat[i + 2], flat[i + 3], &sums[i]);
+    ML_UNROLL for (int r = 0; r < t.rows; r++) {
+        ML_UNROLL for (int j = 0; j < t.n; j++) {
+            float sum = sums[r * t.n + j];
+            y[r * ldy + j] = accumulate ? y[r * ldy + j] + sum : sum;
+        }
+    }
+}
+
+ML_INLINE void dot_tile(const ml_gemv_block *b, dot_shape t, int64_t row, int col) {
+    const int unit = t.dt == ML_BF16 ? 2 : 1, turn = dot_turn(t.n, t.chains);
+    const int64_t k = b->k, ldw = b->ldw;
+    const int64_t x_step = (int64_t)ML_GEMV_X_BLOCK * b->n; /* from one block of X to the next */
+    const float *x = b->x + col * ML_GEMV_X_BLOCK;
+    const void *w = at(b->w, t.dt, row * ldw);
+    dot_sums s;
+    ML_UNROLL for (int r = 0; r < t.rows; r++) {
+        ML_UNROLL for (int j = 0; j < t.n; j++) {
+            ML_UNROLL for (int c = 0; c < t.chains; c++) s.acc[r][j][c] = v_zero();
         }
     }
     int64_t p = 0;
-#define W_AT(q) at(w, dt, r * b->ldw + (q))
-    for (; p + steps * W <= k; p += steps * W) {
-        ML_UNROLL for (int u = 0; u < steps; u += unit) {
-            DOT_STEP(if (unit == 2) v_pair_bf16(W_AT(p + u * W), &wv[0], &wv[1]);
-                     else wv[0] = load_w(W_AT(p + u * W), dt), v_load(x + j * ldx + p + (u + l) * W));
+    for (; p + turn <= k; p += turn) {
+        ML_UNROLL for (int u = 0; u < turn / W; u += unit)
+            dot_unit(&s, t, u % t.chains, at(w, t.dt, u * W), ldw,
+                     x + u * W / ML_GEMV_X_BLOCK * x_step + u * W % ML_GEMV_X_BLOCK);
+#ifdef PF
+        ML_UNROLL for (int r = 0; r < t.rows; r++) {
+            ML_UNROLL for (int q = 0; q < turn * (t.dt ? 2 : 4); q += 64)
+                __builtin_prefetch((const char *)at(w, t.dt, (t.rows * PF + r) * ldw) + q, 0, 3);
+        }
+#endif
+        w = at(w, t.dt, turn);
+        x += turn / ML_GEMV_X_BLOCK * x_step;
+    }
+    for (int64_t in_block = 0; p < k; p += unit * W) {
+        if (k - p >= unit * W)
+            dot_unit(&s, t, 0, w, ldw, x + in_block);
+        else
+            dot_tail(&s, t, w, ldw, x + in_block, k - p);
+        w = at(w, t.dt, unit * W);
+        in_block += unit * W;
+        if (in_block == ML_GEMV_X_BLOCK) {
+            x += x_step;
+            in_block = 0;
         }
     }
-    const int u = 0;
-    if (steps > unit) {
-        for (; p + unit * W <= k; p += unit * W)
-            DOT_STEP(if (unit == 2) v_pair_bf16(W_AT(p), &wv[0], &wv[1]);
-                     else wv[0] = load_w(W_AT(p), dt), v_load(x + j * ldx + p + l * W));
-    }
-    if (p < k) {
-        const int64_t count = k - p;
-        if (unit == 2) {
-            DOT_STEP(v_pair_bf16_tail(W_AT(p), count, &wv[0], &wv[1]), v_load(x + j * ldx + p + l * W));
-        } else {
-            const v_tail tail = v_tail_of(count);
-            DOT_STEP(wv[0] = load_w_tail(W_AT(p), dt, count, tail), v_load_tail(x + j * ldx + p, tail));
-        }
-    }
-#undef W_AT
-    float sums[8 * DOT_COLS + 4];
-    vf flat[8 * DOT_COLS + 4];
-    ML_UNROLL for (int r = 0; r < rows; r++) {
-        ML_UNROLL for (int j = 0; j < n; j++) {
-            vf s = acc[r][j][0];
-            if (chains == 2)
-                s = v_add(s, acc[r][j][1]);
-            if (chains == 4)
-                s = v_add(v_add(s, acc[r][j][1]), v_add(acc[r][j][2], acc[r][j][3]));
-            flat[r * n + j] = s;
-        }
-    }
-    ML_UNROLL for (int i = rows * n; i % 4; i++) flat[i] = v_zero();
-    ML_UNROLL for (int i = 0; i < rows * n; i += 4) v_sum4(flat[i], flat[i + 1], flat[i + 2], flat[i + 3], &sums[i]);
-    float *y = b->y + row * b->n + col;
-    ML_UNROLL for (int r = 0; r < rows; r++) {
-        ML_UNROLL for (int j = 0; j < n; j++) {
-            float s = sums[r * n + j];
-            y[r * b->n + j] = b->accumulate ? y[r * b->n + j] + s : s;
-        }
-    }
+    dot_store(&s, t, b->y + row * b->n + col, b->n, b->accumulate);
 }
 
-ML_INLINE void dot_rows_of(const ml_gemv_block *b, int dt, int n, int64_t row, int64_t end, int col) {
-    for (; row + dot_rows(n) <= end; row += dot_rows(n))
-        dot_tile(b, dt, dot_rows(n), n, dot_chains(n), row, col);
+/* One kernel of a number of columns: rows [row, end) of the block and its columns from `col` on. */
+typedef void (*part_fn)(const ml_gemv_block *b, int64_t row, int64_t end, int col);
+
+ML_INLINE void dot_part(const ml_gemv_block *b, int dt, int n, int64_t row, int64_t end, int col) {
+    for (; row + dot_rows(dt, n) <= end; row += dot_rows(dt, n))
+        dot_tile(b, (dot_shape){dt, dot_rows(dt, n), n, dot_chains(n)}, row, col);
     for (; row < end; row++)
-        dot_tile(b, dt, 1, n, dot_chains(n), row, col);
+        dot_tile(b, (dot_shape){dt, 1, n, dot_chains(n)}, row, col);
 }
 
-typedef void (*dot_n_fn)(const ml_gemv_block *b, int64_t row, int64_t end, int col);
-
-#define DOT_N(suffix, dt, n)                                                                                           \
-    static __attribute__((noinline)) void dot_##suffix##_##n(const ml_gemv_block *b, int64_t row, int64_t end,         \
-                                                             int col) {                                                \
-        dot_rows_of(b, dt, n, row, end, col);                                                                          \
-    }
-#define DOT_ROW_GROUP 12 /* rows that stay in the nearest cache while further columns pass over them */
-
-ML_INLINE void dot_any(const ml_gemv_block *b, const dot_n_fn *by_n) {
-    if (b->n <= DOT_COLS) {
+/* All columns of a block, at most `cols` at once, in parts that differ by one at most; `group` rows stay in the nearest
+ * cache while the parts pass over them. */
+ML_INLINE void all_columns(const ml_gemv_block *b, const part_fn *by_n, int cols, int64_t group) {
+    if (b->n <= cols) {
         by_n[b->n](b, 0, b->rows, 0);
         return;
     }
-    for (int64_t row = 0; row < b->rows; row += DOT_ROW_GROUP) {
-        int64_t end = row + DOT_ROW_GROUP < b->rows ? row + DOT_ROW_GROUP : b->rows;
-        for (int col = 0; col < b->n; col += DOT_COLS) {
-            int n = b->n - col < DOT_COLS ? b->n - col : DOT_COLS;
+    const int parts = (b->n + cols - 1) / cols;
+    for (int64_t row = 0; row < b->rows; row += group) {
+        const int64_t end = row + group < b->rows ? row + group : b->rows;
+        for (int i = 0, col = 0; i < parts; i++) {
+            const int n = (b->n - col + parts - i - 1) / (parts - i);
             by_n[n](b, row, end, col);
+            col += n;
         }
     }
 }
 
-/* ---- axpy -----------------------------------------------------------------------------------------------------------
- */
+/* ---- axpy ------------------------------------------------------------------------------------------------------ */
 
 ML_INLINE void axpy_tile(const ml_gemv_block *b, int dt, int vectors, int n, int64_t row, int col) {
-    const int64_t ldx = b->ldx, ldy = b->ldy;
+    const int64_t ldy = b->ldy, x_cs = b->x_cs;
     float *y = b->y + col * ldy + row;
-    const float *x = b->x + col * ldx;
+    const float *x = b->x + col * x_cs;
     const void *w = at(b->w, dt, row);
     vf acc[8][AXPY_COLS];
     ML_UNROLL for (int v = 0; v < vectors; v++) {
@@ -168,10 +211,11 @@ ML_INLINE void axpy_tile(const ml_gemv_block *b, int dt, int vectors, int n, int
         vf wv[8];
         ML_UNROLL for (int v = 0; v < vectors; v++) wv[v] = load_w(at(w, dt, v * W), dt);
         ML_UNROLL for (int j = 0; j < n; j++) {
-            const vf xv = v_set1(x[j * ldx + p]);
+            const vf xv = v_set1(x[j * x_cs]);
             ML_UNROLL for (int v = 0; v < vectors; v++) acc[v][j] = v_fma(wv[v], xv, acc[v][j]);
         }
         w = at(w, dt, b->ldw);
+        x += b->x_rs;
     }
     ML_UNROLL for (int v = 0; v < vectors; v++) {
         ML_UNROLL for (int j = 0; j < n; j++) v_store(y + j * ldy + v * W, acc[v][j]);
@@ -179,79 +223,74 @@ ML_INLINE void axpy_tile(const ml_gemv_block *b, int dt, int vectors, int n, int
 }
 
 /* The last count < W rows. */
-ML_INLINE void axpy_tail(const ml_gemv_block *b, int dt, int n, int64_t row, int col) {
-    const int64_t ldx = b->ldx, ldy = b->ldy, count = b->rows - row;
+ML_INLINE void axpy_tail(const ml_gemv_block *b, int dt, int n, int64_t row, int64_t count, int col) {
+    const int64_t ldy = b->ldy, x_cs = b->x_cs;
     const v_tail tail = v_tail_of(count);
     float *y = b->y + col * ldy + row;
-    const float *x = b->x + col * ldx;
+    const float *x = b->x + col * x_cs;
     const void *w = at(b->w, dt, row);
     vf acc[AXPY_COLS];
     ML_UNROLL for (int j = 0; j < n; j++) acc[j] = b->accumulate ? v_load_tail(y + j * ldy, tail) : v_zero();
     for (int64_t p = 0; p < b->k; p++) {
         const vf wv = load_w_tail(w, dt, count, tail);
-        ML_UNROLL for (int j = 0; j < n; j++) acc[j] = v_fma(wv, v_set1(x[j * ldx + p]), acc[j]);
+        ML_UNROLL for (int j = 0; j < n; j++) acc[j] = v_fma(wv, v_set1(x[j * x_cs]), acc[j]);
         w = at(w, dt, b->ldw);
+        x += b->x_rs;
     }
     ML_UNROLL for (int j = 0; j < n; j++) v_store_tail(y + j * ldy, tail, acc[j]);
 }
 
-ML_INLINE void axpy_rows_of(const ml_gemv_block *b, int dt, int n, int64_t row, int64_t end, int col) {
+ML_INLINE void axpy_part(const ml_gemv_block *b, int dt, int n, int64_t row, int64_t end, int col) {
     for (; row + axpy_vectors(n) * W <= end; row += axpy_vectors(n) * W)
         axpy_tile(b, dt, axpy_vectors(n), n, row, col);
     for (; row + W <= end; row += W)
         axpy_tile(b, dt, 1, n, row, col);
     if (row < end)
-        axpy_tail(b, dt, n, row, col);
+        axpy_tail(b, dt, n, row, end - row, col);
 }
 
+/* ---- the kernels ------------------------------------------------------------------------------------------------- */
+
+#define DOT_N(suffix, dt, n)                                                                                           \
+    static __attribute__((noinline)) void dot_##suffix##_##n(const ml_gemv_block *b, int64_t row, int64_t end,         \
+                                                             int col) {                                                \
+        dot_part(b, dt, n, row, end, col);                                                                             \
+    }
 #define AXPY_N(suffix, dt, n)                                                                                          \
     static __attribute__((noinline)) void axpy_##suffix##_##n(const ml_gemv_block *b, int64_t row, int64_t end,        \
                                                               int col) {                                               \
-        axpy_rows_of(b, dt, n, row, end, col);                                                                         \
+        axpy_part(b, dt, n, row, end, col);                                                                            \
     }
-
-ML_INLINE void axpy_any(const ml_gemv_block *b, const dot_n_fn *by_n) {
-    const int64_t group = axpy_vectors(AXPY_COLS) * W;
-    if (b->n <= AXPY_COLS) {
-        by_n[b->n](b, 0, b->rows, 0);
-        return;
-    }
-    for (int64_t row = 0; row < b->rows; row += group) {
-        int64_t end = row + group < b->rows ? row + group : b->rows;
-        for (int col = 0; col < b->n; col += AXPY_COLS) {
-            int n = b->n - col < AXPY_COLS ? b->n - col : AXPY_COLS;
-            by_n[n](b, row, end, col);
-        }
-    }
-}
-
 #if DOT_COLS == 8
-#define EACH_N(M, suffix, dt)                                                                                          \
-    M(suffix, dt, 1)                                                                                                   \
-    M(suffix, dt, 2)                                                                                                   \
-    M(suffix, dt, 3) M(suffix, dt, 4) M(suffix, dt, 5) M(suffix, dt, 6) M(suffix, dt, 7) M(suffix, dt, 8)
+#define FROM_2(M, suffix, dt)                                                                                          \
+    M(suffix, dt, 2) M(suffix, dt, 3) M(suffix, dt, 4) M(suffix, dt, 5) M(suffix, dt, 6) M(suffix, dt, 7) M(suffix, dt, 8)
 #define LIST_N(f) {0, f##_1, f##_2, f##_3, f##_4, f##_5, f##_6, f##_7, f##_8}
 #else
-#define EACH_N(M, suffix, dt) M(suffix, dt, 1) M(suffix, dt, 2) M(suffix, dt, 3) M(suffix, dt, 4)
+#define FROM_2(M, suffix, dt) M(suffix, dt, 2) M(suffix, dt, 3) M(suffix, dt, 4)
 #define LIST_N(f) {0, f##_1, f##_2, f##_3, f##_4}
 #endif
 #define KERNELS(suffix, dt)                                                                                            \
-    EACH_N(DOT_N, suffix, dt)                                                                                          \
-    EACH_N(AXPY_N, suffix, dt)                                                                                         \
+    FROM_2(DOT_N, suffix, dt)                                                                                          \
+    AXPY_N(suffix, dt, 1)                                                                                              \
+    FROM_2(AXPY_N, suffix, dt)                                                                                         \
     static void dot_##suffix(const ml_gemv_block *b) {                                                                 \
-        static const dot_n_fn by_n[] = LIST_N(dot_##suffix);                                                           \
-        dot_any(b, by_n);                                                                                              \
+        static const part_fn by_n[] = LIST_N(dot_##suffix);                                                            \
+        all_columns(b, by_n, DOT_COLS, 12); /* a multiple of every tile's rows */                                      \
     }                                                                                                                  \
     static void axpy_##suffix(const ml_gemv_block *b) {                                                                \
-        static const dot_n_fn by_n[] = LIST_N(axpy_##suffix);                                                          \
-        axpy_any(b, by_n);                                                                                             \
+        static const part_fn by_n[] = LIST_N(axpy_##suffix);                                                           \
+        all_columns(b, by_n, AXPY_COLS, axpy_vectors(AXPY_COLS) * W);                                                  \
     }
+DOT_N(f32, ML_F32, 1)
+DOT_N(bf16, ML_BF16, 1)
+#ifndef ML_GEMV_OWN_DOT_F16_1
+DOT_N(f16, ML_F16, 1)
+#endif
 KERNELS(f32, ML_F32)
 KERNELS(f16, ML_F16)
 KERNELS(bf16, ML_BF16)
 
-/* ---- runs: n elements of any dtype and stride, as f32
- * ---------------------------------------------------------------- */
+/* ---- runs: n elements of any dtype and stride, as f32 ------------------------------------------------------------ */
 
 ML_INLINE void load_unit(float *dst, const void *src, int dt, int64_t n) {
     int64_t i = 0;
@@ -315,26 +354,45 @@ static void store_run(void *dst, const float *src, ml_dtype dt, int64_t stride, 
 
 #include "device/cpu/gemv_store.h"
 
-/* ---- packing
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- packing ----------------------------------------------------------------------------------------------------- */
 
-static void pack_x(float *dst, const ml_mat *src, int64_t k, int64_t padded_k, bool pairs) {
-    load_run(dst, src->data, src->dtype, src->rs, k);
-    memset(dst + k, 0, (size_t)(padded_k - k) * sizeof(float));
-    for (int64_t p = 0; pairs && p < padded_k; p += 2 * W) {
-        float even[W], odd[W];
-        ML_UNROLL for (int i = 0; i < W; i++) {
-            even[i] = dst[p + 2 * i];
-            odd[i] = dst[p + 2 * i + 1];
+static void pack_x(float *dst, const ml_mat *src, int64_t k, ml_gemv_x_layout to) {
+    float rows[ML_GEMV_X_BLOCK * 16];
+    const bool by_rows = src->cs == 1 && to.n > 1;
+    for (int64_t p = 0; p < k; p += ML_GEMV_X_BLOCK, dst += ML_GEMV_X_BLOCK * to.total) {
+        const int count = k - p < ML_GEMV_X_BLOCK ? (int)(k - p) : ML_GEMV_X_BLOCK;
+        const ml_mat m = {(char *)src->data + p * src->rs * (int64_t)ml_dtype_size_of(src->dtype), src->rs, src->cs,
+                          src->dtype};
+        if (by_rows)
+            load_2d(rows, &m, to.n, 0, count * to.n);
+        for (int j = 0; j < to.n; j++) {
+            float column[ML_GEMV_X_BLOCK];
+            float *d = dst + j * ML_GEMV_X_BLOCK;
+            if (by_rows) {
+                for (int i = 0; i < count; i++)
+                    column[i] = rows[i * to.n + j];
+            } else {
+                load_run(column, at(m.data, (int)m.dtype, j * m.cs), m.dtype, m.rs, count);
+            }
+            for (int i = count; i < ML_GEMV_X_BLOCK; i++)
+                column[i] = 0.0f;
+            if (!to.pairs) {
+                memcpy(d, column, sizeof column);
+                continue;
+            }
+            for (int u = 0; u < ML_GEMV_X_BLOCK; u += 2 * W) {
+                ML_UNROLL for (int i = 0; i < W; i++) {
+                    d[u + i] = column[u + 2 * i];
+                    d[u + W + i] = column[u + 2 * i + 1];
+                }
+            }
         }
-        memcpy(dst + p, even, sizeof even);
-        memcpy(dst + p + W, odd, sizeof odd);
     }
 }
 
 static void pack_w(float *dst, int64_t ld, const ml_mat *src, int64_t rows, int64_t k) {
     for (int64_t i = 0; i < rows; i++)
-        load_run(dst + i * ld, at(src->data, src->dtype, i * src->rs), src->dtype, src->cs, k);
+        load_run(dst + i * ld, at(src->data, (int)src->dtype, i * src->rs), src->dtype, src->cs, k);
 }
 
 const ml_gemv_impl ML_GEMV_IMPL = {

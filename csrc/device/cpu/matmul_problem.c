@@ -49,7 +49,7 @@ void ml_gemm_problem_at(const ml_op *op, const ml_plan *plan, int64_t batch, ml_
  * -0 instead of a difference of nearly equal numbers; -inf, where it would be -inf * 0, is taken out. */
 float ml_activate(ml_activation act, float x) {
     const double z = x;
-    const double sqrt_half = 0.70710678118654752440;      /* sqrt(1/2) */
+    const double sqrt_half = 0.70710678118654752440;       /* sqrt(1/2) */
     const double two_sqrt_2_pi = 1.5957691216057307117597; /* 2 sqrt(2/pi) */
     switch (act) {
     case ML_ACT_RELU:

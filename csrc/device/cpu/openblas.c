@@ -1,5 +1,5 @@
-/* Backend "mps": sgemm and sgemv of a CBLAS that is loaded at run time. The library is kept to one thread; the work is cut
- * into blocks of C and items of the batch for our own pool, so two pools never compete for the CPUs. */
+/* Backend "mps": sgemm and sgemv of a CBLAS that is loaded at run time. The library is kept to one thread; the work is
+ * cut into blocks of C and items of the batch for our own pool, so two pools never compete for the CPUs. */
 #include "device/cpu/cpu.h"
 #include "device/cpu/vendor.h"
 
@@ -35,7 +35,7 @@ static pthread_once_t load_once = PTHREAD_ONCE_INIT;
 static pthread_mutex_t path_mutex = PTHREAD_MUTEX_INITIALIZER;
 static char wanted_path[4096];
 
-/* ---- loading ------------------------------------------------------------------------------------------------------------ */
+/* ---- loading ----------------------------------------------------------------------------------------------- */
 
 void ml_set_openblas_path(const char *path) {
     pthread_mutex_lock(&path_mutex);
@@ -128,7 +128,7 @@ void ml_cpu_vendor_info(ml_vendor_info *out) {
                             .reason = available ? NULL : blas.reason};
 }
 
-/* ---- one block ---------------------------------------------------------------------------------------------------------- */
+/* ---- one block --------------------------------------------------------------------------------------------- */
 
 /* A matrix as BLAS sees it: lines of unit stride, `ld` apart; by_rows says whether rows or columns are the lines. */
 typedef struct layout {
@@ -223,8 +223,8 @@ static ml_gemm_problem sub_problem(const ml_gemm_problem *p, const int64_t from[
     return s;
 }
 
-/* Sizes or strides beyond the library's integers: blocks of at most 2^30, and of one line across a dimension whose stride
- * is too large, since a single line's distance to the next does not matter. */
+/* Sizes or strides beyond the library's integers: blocks of at most 2^30, and of one line across a dimension whose
+ * stride is too large, since a single line's distance to the next does not matter. */
 static bool run_in_pieces(const ml_gemm_problem *p) {
     enum { M, N, K };
     int64_t limit = int_limit(), piece[3];
@@ -276,7 +276,7 @@ static bool run_problem(const ml_gemm_problem *p) {
     return run_gemm(p) || run_in_pieces(p);
 }
 
-/* ---- all blocks ----------------------------------------------------------------------------------------------------------- */
+/* ---- all blocks -------------------------------------------------------------------------------------------- */
 
 typedef struct mps_job {
     const ml_encode_args *args;
@@ -312,8 +312,8 @@ static void mps_task(void *arg, int64_t task, int worker) {
     }
 }
 
-/* How many blocks of m x n: about `threads`, such that each is worth waking a thread for and the operands that every block
- * packs for itself, (m + n) k per block, stay small. */
+/* How many blocks of m x n: about `threads`, such that each is worth waking a thread for and the operands that every
+ * block packs for itself, (m + n) k per block, stay small. */
 static void plan_blocks(mps_job *job, const ml_gemm_problem *p, int threads) {
     /* A microsecond does about 1e5 operations in one thread, or reads about 1e4 elements. */
     const double min_flops = 2e6, min_elements = 1e5;
@@ -369,7 +369,7 @@ ml_status ml_cpu_matmul_mps(const ml_encode_args *args) {
     int64_t groups = (job.items + job.items_per_task - 1) / job.items_per_task;
     ml_parallel(groups * job.blocks_m * job.blocks_n, mps_task, &job);
     if (atomic_load(&job.failed))
-        return ml_fail(ML_ERR_UNSUPPORTED, "matmul: %s needs a unit stride and a positive leading dimension in each matrix",
-                       vendor.name);
+        return ml_fail(ML_ERR_UNSUPPORTED,
+                       "matmul: %s needs a unit stride and a positive leading dimension in each matrix", vendor.name);
     return ML_OK;
 }
