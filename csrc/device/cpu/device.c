@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #endif
 
-/* ---- caps ------------------------------------------------------------------------------------ */
+/* ---- caps ---- */
 
 static bool has_family(uint32_t isa, int family, bool vector_only) {
     for (int i = 0; i < ml_cpu_n_kernels; i++) {
@@ -65,7 +65,7 @@ static void cpu_caps(ml_device *dev, uint32_t isa_mask, ml_caps *out) {
     snprintf(out->family, sizeof out->family, "%.31s", names);
 }
 
-/* ---- memory ---------------------------------------------------------------------------------- */
+/* ---- memory ---- */
 
 #define HUGE_PAGE ((size_t)2 << 20)
 #define PAGE                                                                                                           \
@@ -101,7 +101,7 @@ static ml_status cpu_alloc(ml_device *dev, size_t size, ml_buffer **out) {
     return ML_OK;
 }
 
-/* ---- running --------------------------------------------------------------------------------- */
+/* ---- running ---- */
 
 static void cpu_impl_name(ml_device *dev, const ml_plan *plan, char *buf, size_t size) {
     if (plan->op == ML_OP_MATMUL && plan->family == ML_BACKEND_MPS) {
@@ -145,7 +145,7 @@ static ml_status cpu_encode(ml_device *dev, ml_command *command, ml_encode_args 
     }
 }
 
-/* ---- description ----------------------------------------------------------------------------- */
+/* ---- description ---- */
 
 typedef struct text {
     char *data;

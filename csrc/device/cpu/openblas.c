@@ -35,7 +35,7 @@ static pthread_once_t load_once = PTHREAD_ONCE_INIT;
 static pthread_mutex_t path_mutex = PTHREAD_MUTEX_INITIALIZER;
 static char wanted_path[4096];
 
-/* ---- loading --------------------------------------------------------------------------------- */
+/* ---- loading ---- */
 
 void ml_set_openblas_path(const char *path) {
     pthread_mutex_lock(&path_mutex);
@@ -128,7 +128,7 @@ void ml_cpu_vendor_info(ml_vendor_info *out) {
                             .reason = available ? NULL : blas.reason};
 }
 
-/* ---- one block ------------------------------------------------------------------------------- */
+/* ---- one block ---- */
 
 /* A matrix as BLAS sees it: lines of unit stride, `ld` apart; by_rows says whether rows or columns are the lines. */
 typedef struct layout {
@@ -276,7 +276,7 @@ static bool run_problem(const ml_gemm_problem *p) {
     return run_gemm(p) || run_in_pieces(p);
 }
 
-/* ---- all blocks ------------------------------------------------------------------------------ */
+/* ---- all blocks ---- */
 
 typedef struct mps_job {
     const ml_encode_args *args;
