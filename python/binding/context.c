@@ -51,12 +51,18 @@ void mlpy_prefs_free(mlpy_prefs *prefs) {
  * --------------------------------------------------------------------------------------------------- */
 
 ml_context *mlpy_default_context(mlpy_state *st) {
-    if (st->ctx)
-        return st->ctx;
-    ml_status status = ml_context_default(NULL, &st->ctx);
-    if (status != ML_OK)
+    ml_context *ctx = __atomic_load_n(&st->ctx, __ATOMIC_ACQUIRE), *made = NULL;
+    if (ctx)
+        return ctx;
+    ml_status status = ml_context_default(NULL, &made);
+    if (status != ML_OK) {
         mlpy_raise(st, status);
-    return st->ctx;
+        return NULL;
+    }
+    /* Without a GIL another thread may have been faster; it got the same context. */
+    if (!__atomic_compare_exchange_n(&st->ctx, &ctx, made, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        ml_context_release(made);
+    return made;
 }
 
 int mlpy_context_of_device(mlpy_state *st, PyObject *device, ml_context **out) {
@@ -151,10 +157,7 @@ done:
 
 static void context_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
-    ml_context *ctx = ((mlpy_context *)self)->ctx;
-    Py_BEGIN_ALLOW_THREADS
-    ml_context_release(ctx);
-    Py_END_ALLOW_THREADS
+    ml_context_release(((mlpy_context *)self)->ctx);
     PyObject_Free(self);
     Py_DECREF(type);
 }
@@ -168,7 +171,8 @@ static PyObject *context_device(PyObject *self, void *closure) {
 }
 
 PyDoc_STRVAR(synchronize_doc, "synchronize($self, /)\n--\n\n"
-                              "Waits until everything that this thread has recorded is complete.\n\n"
+                              "Waits until everything that this thread has recorded is complete.\n"
+                              "\n"
                               ">>> import metallic as ml\n"
                               ">>> ml.default_context().synchronize()\n");
 
@@ -184,13 +188,15 @@ static PyObject *context_synchronize(PyObject *self, PyObject *ignored) {
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(memory_stats_doc,
-             "memory_stats($self, /)\n--\n\n"
-             "The memory pool in bytes: bytes_in_use, bytes_reserved, peak_in_use; and counts: allocations, pool_hits, "
-             "blocks.\n\n"
-             ">>> import metallic as ml\n"
-             ">>> sorted(ml.default_context().memory_stats())\n"
-             "['allocations', 'blocks', 'bytes_in_use', 'bytes_reserved', 'peak_in_use', 'pool_hits']\n");
+PyDoc_STRVAR(
+    memory_stats_doc,
+    "memory_stats($self, /)\n--\n\n"
+    "The memory pool in bytes: bytes_in_use, bytes_reserved, peak_in_use; and counts: allocations, pool_hits,\n"
+    "blocks.\n"
+    "\n"
+    ">>> import metallic as ml\n"
+    ">>> sorted(ml.default_context().memory_stats())\n"
+    "['allocations', 'blocks', 'bytes_in_use', 'bytes_reserved', 'peak_in_use', 'pool_hits']\n");
 
 static PyObject *context_memory_stats(PyObject *self, PyObject *ignored) {
     ml_memory_stats s;
@@ -206,7 +212,8 @@ static PyObject *cache_stats_dict(const ml_cache_stats *s) {
 }
 
 PyDoc_STRVAR(cache_stats_doc, "cache_stats($self, /)\n--\n\n"
-                              "Counts of the context's own resource cache: entries, hits, misses, evictions.\n\n"
+                              "Counts of the context's own resource cache: entries, hits, misses, evictions.\n"
+                              "\n"
                               ">>> import metallic as ml\n"
                               ">>> ml.Context('cpu').cache_stats()['entries']\n"
                               "0\n");
@@ -218,7 +225,8 @@ static PyObject *context_cache_stats(PyObject *self, PyObject *ignored) {
 }
 
 PyDoc_STRVAR(trim_doc, "trim($self, /)\n--\n\n"
-                       "Returns pooled memory that no tensor uses to the system.\n\n"
+                       "Returns pooled memory that no tensor uses to the system.\n"
+                       "\n"
                        ">>> import metallic as ml\n"
                        ">>> ml.default_context().trim()\n");
 
@@ -231,8 +239,10 @@ static PyObject *context_trim(PyObject *self, PyObject *ignored) {
 
 PyDoc_STRVAR(batch_doc,
              "batch($self, /)\n--\n\n"
-             "A with block whose operations share one command buffer; gives the context.\n\n"
-             "Per thread; blocks nest. On the CPU every operation is complete when it returns, batched or not.\n\n"
+             "A with block whose operations share one command buffer; gives the context.\n"
+             "\n"
+             "Per thread; blocks nest. On the CPU every operation is complete when it returns, batched or not.\n"
+             "\n"
              ">>> import metallic as ml\n"
              ">>> with ml.default_context().batch() as ctx:\n"
              "...     y = ctx.add(ctx.matmul(ml.ones((2, 2)), ml.ones((2, 2))), 1)\n"
@@ -335,8 +345,10 @@ static PyGetSetDef cache_getset[] = {
 
 PyDoc_STRVAR(cache_doc,
              "ResourceCache(*, cached_only=False)\n--\n\n"
-             "Prepared resources (plans, pipelines) apart from any context; may be shared by contexts and threads.\n\n"
-             "cached_only: an operation that would have to prepare something raises ResourceNotCached.\n\n"
+             "Prepared resources (plans, pipelines) apart from any context; may be shared by contexts and threads.\n"
+             "\n"
+             "cached_only: an operation that would have to prepare something raises ResourceNotCached.\n"
+             "\n"
              ">>> import metallic as ml\n"
              ">>> ml.ResourceCache().stats\n"
              "{'entries': 0, 'hits': 0, 'misses': 0, 'evictions': 0}\n");

@@ -44,15 +44,18 @@ static PyMethodDef dtype_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-PyDoc_STRVAR(dtype_doc,
-             "An element type: metallic.float32, float16, bfloat16, int32, uint8 or bool_.\n\n"
-             "There is one object per type: compare with ==, use as a key, pickle. Wherever one is asked for,\n"
-             "its name, a NumPy or ml_dtypes dtype, or float, int or bool do as well.\n\n"
-             ">>> import metallic as ml\n"
-             ">>> ml.float16.name, ml.float16.itemsize\n"
-             "('float16', 2)\n"
-             ">>> ml.zeros(2, dtype='float16').dtype == ml.float16\n"
-             "True\n");
+PyDoc_STRVAR(
+    dtype_doc,
+    "An element type: metallic.float32, float16, bfloat16, int32, uint8 or bool_.\n"
+    "\n"
+    "There is one object per type: compare with ==, use as a key, pickle. Wherever one is asked for, its name, a\n"
+    "NumPy or ml_dtypes dtype, or float, int or bool do as well.\n"
+    "\n"
+    ">>> import metallic as ml\n"
+    ">>> ml.float16.name, ml.float16.itemsize\n"
+    "('float16', 2)\n"
+    ">>> ml.zeros(2, dtype='float16').dtype == ml.float16\n"
+    "True\n");
 
 static PyType_Slot dtype_slots[] = {
     {Py_tp_dealloc, dtype_dealloc},

@@ -122,7 +122,7 @@ PyType_Spec mlpy_raw_spec = {
 
 static PyObject *numpy_asarray(PyObject *obj) {
     PyObject *numpy = PyImport_ImportModule("numpy");
-    PyObject *array = numpy ? PyObject_CallMethod(numpy, "asarray", "O", obj) : NULL;
+    PyObject *array = numpy ? PyObject_CallMethod(numpy, "asarray", "(O)", obj) : NULL;
     Py_XDECREF(numpy);
     return array;
 }
@@ -147,7 +147,7 @@ static PyObject *bfloat16_array(PyObject *self) {
         Py_DECREF(raw);
     }
     if (bits)
-        result = PyObject_CallMethod(bits, "view", "O", bfloat16);
+        result = PyObject_CallMethod(bits, "view", "(O)", bfloat16);
     Py_XDECREF(bits);
     Py_XDECREF(bfloat16);
     Py_DECREF(ml_dtypes);
@@ -207,7 +207,7 @@ PyObject *mlpy_array_protocol(PyObject *self, PyObject *const *args, Py_ssize_t 
     if (same == 0 && copy == 0)
         PyErr_Format(PyExc_ValueError, "__array__: dtype %S needs a copy (copy=False)", v[0]);
     else if (same == 0)
-        result = PyObject_CallMethod(array, "astype", "O", v[0]);
+        result = PyObject_CallMethod(array, "astype", "(O)", v[0]);
     Py_DECREF(array);
     return result;
 }

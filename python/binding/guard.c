@@ -123,9 +123,11 @@ PyObject *mlpy_guard_batch(PyObject *context, PyObject *ignored) {
 
 const char mlpy_prefs_doc[] =
     "prefs($module, /, **overrides)\n--\n\n"
-    "Overrides preferences for this thread within a with block.\n\n"
-    "Keywords are the environment variables in lower case without METALLIC_. An argument of a call still wins; None\n"
-    "leaves a preference alone. ValueError for an unknown name, when the block is entered.\n\n"
+    "Overrides preferences for this thread within a with block.\n"
+    "\n"
+    "Keywords are the environment variables in lower case without METALLIC_. An argument of a call still wins;\n"
+    "None leaves a preference alone. ValueError for an unknown name, when the block is entered.\n"
+    "\n"
     ">>> import metallic as ml\n"
     ">>> x = ml.ones((2, 64))\n"
     ">>> with ml.prefs(matmul_backend='mlx'):\n"

@@ -5,28 +5,30 @@
 
 #define BUFFER_FLAGS (PyBUF_STRIDES | PyBUF_FORMAT)
 
-/* numpy.generic if NumPy has been imported by anybody; borrowed; NULL (no exception) when it has not. */
-static PyObject *np_generic(mlpy_state *st) {
-    if (st->np_generic)
-        return st->np_generic;
+/* A class of NumPy, if NumPy has been imported by anybody; borrowed; NULL (no exception) when it has not. */
+static PyObject *np_class(PyObject **slot, const char *name) {
+    if (*slot)
+        return *slot;
     PyObject *modules = PyImport_GetModuleDict();
     PyObject *numpy = modules ? PyDict_GetItemString(modules, "numpy") : NULL;
     if (numpy) {
-        st->np_generic = PyObject_GetAttrString(numpy, "generic");
-        if (!st->np_generic)
+        *slot = PyObject_GetAttrString(numpy, name);
+        if (!*slot)
             PyErr_Clear();
     }
-    return st->np_generic;
+    return *slot;
 }
 
 bool mlpy_is_scalar(mlpy_state *st, PyObject *obj) {
     if (PyFloat_Check(obj) || PyLong_Check(obj))
         return true;
-    /* Every NumPy scalar type is a heap or static type with number slots; arrays have them too, but no such base. */
-    if (mlpy_is_tensor(obj) || !Py_TYPE(obj)->tp_as_number)
+    if (mlpy_is_tensor(obj) || PyUnicode_Check(obj) || PyBytes_Check(obj))
         return false;
-    PyObject *generic = np_generic(st);
-    return generic && PyType_IsSubtype(Py_TYPE(obj), (PyTypeObject *)generic);
+    PyObject *generic = np_class(&st->np_generic, "generic");
+    if (!generic || !PyType_IsSubtype(Py_TYPE(obj), (PyTypeObject *)generic))
+        return false;
+    PyObject *complexfloating = np_class(&st->np_complex, "complexfloating");
+    return !complexfloating || !PyType_IsSubtype(Py_TYPE(obj), (PyTypeObject *)complexfloating);
 }
 
 bool mlpy_is_array_like(mlpy_state *st, PyObject *obj) {
@@ -162,7 +164,7 @@ static ml_status take_tensor(ml_tensor *t, const mlpy_import_options *o, ml_tens
  * nobody else's memory, so nothing is counted as copied. */
 static int through_numpy(mlpy_state *st, PyObject *obj, const mlpy_import_options *o, ml_tensor **out) {
     PyObject *numpy = PyImport_ImportModule("numpy");
-    PyObject *array = numpy ? PyObject_CallMethod(numpy, "asarray", "O", obj) : NULL;
+    PyObject *array = numpy ? PyObject_CallMethod(numpy, "asarray", "(O)", obj) : NULL;
     Py_XDECREF(numpy);
     if (!array) {
         if (PyErr_ExceptionMatches(PyExc_ValueError)) { /* ragged lists */

@@ -21,7 +21,7 @@ struct mlpy_state {
     PyObject *dtypes[ML_DTYPE_COUNT];
     PyObject *errors[ML_STATUS_COUNT]; /* exception class of each status */
     PyObject *names[MLPY_NAME_COUNT];  /* interned strings, by mlpy_name */
-    PyObject *np_generic;              /* numpy.generic once NumPy has been seen */
+    PyObject *np_generic, *np_complex; /* numpy.generic, numpy.complexfloating once NumPy has been seen */
     ml_context *ctx;                   /* the default context, made on first use */
     mlpy_queue *queue;
 };

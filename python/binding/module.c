@@ -86,22 +86,26 @@ PyDoc_STRVAR(
     ">>> ml.array([1, 2, 3], dtype=ml.float16)\n"
     "Tensor([1., 2., 3.], dtype=float16)\n");
 PyDoc_STRVAR(asarray_doc, "asarray($module, /, obj, dtype=None, *, device=None)\n--\n\n"
-                          "As array(obj, dtype, device=device): shares memory when possible.\n\n"
+                          "As array(obj, dtype, device=device): shares memory when possible.\n"
+                          "\n"
                           ">>> import metallic as ml\n"
                           ">>> t = ml.ones(3)\n"
                           ">>> ml.asarray(t) is t\n"
                           "True\n");
 PyDoc_STRVAR(from_dlpack_doc,
              "from_dlpack($module, /, obj)\n--\n\n"
-             "A tensor over the memory of an object with __dlpack__ and __dlpack_device__.\n\n"
-             "Errors: TypeError without DLPack, DeviceError for memory of another device, DTypeError.\n\n"
+             "A tensor over the memory of an object with __dlpack__ and __dlpack_device__.\n"
+             "\n"
+             "Errors: TypeError without DLPack, DeviceError for memory of another device, DTypeError.\n"
+             "\n"
              ">>> import metallic as ml, numpy as np\n"
              ">>> ml.from_dlpack(np.arange(3, dtype=np.float32))\n"
              "Tensor([0., 1., 2.], dtype=float32)\n");
 
 PyDoc_STRVAR(default_context_doc,
              "default_context($module, /)\n--\n\n"
-             "The context of calls without ctx= whose operands name no other device; made on first use.\n\n"
+             "The context of calls without ctx= whose operands name no other device; made on first use.\n"
+             "\n"
              ">>> import metallic as ml\n"
              ">>> ml.default_context().device == ml.zeros(1).device\n"
              "True\n");
@@ -214,6 +218,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(st->guard_type);
     Py_VISIT(st->profile_type);
     Py_VISIT(st->np_generic);
+    Py_VISIT(st->np_complex);
     for (int i = 0; i < ML_DTYPE_COUNT; i++)
         Py_VISIT(st->dtypes[i]);
     for (int i = 0; i < ML_STATUS_COUNT; i++)
@@ -231,6 +236,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(st->guard_type);
     Py_CLEAR(st->profile_type);
     Py_CLEAR(st->np_generic);
+    Py_CLEAR(st->np_complex);
     for (int i = 0; i < ML_DTYPE_COUNT; i++)
         Py_CLEAR(st->dtypes[i]);
     for (int i = 0; i < ML_STATUS_COUNT; i++)

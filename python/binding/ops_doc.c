@@ -2,26 +2,20 @@
 #include "mlpy.h"
 
 const char mlpy_doc_matmul[] =
-    "matmul($module, a, b, /, *, transpose_a=False, transpose_b=False, alpha=1.0, beta=0.0, c=None, bias=None, "
-    "activation=None, out=None, backend=None, variant=None, ctx=None)\n"
-    "--\n\n"
+    "matmul($module, a, b, /, *, transpose_a=False, transpose_b=False, alpha=1.0, beta=0.0, c=None, bias=None,"
+    " activation=None, out=None, backend=None, variant=None, ctx=None)\n--\n\n"
     "activation(alpha * op(a) @ op(b) + beta * c + bias), with one rounding at the end.\n"
     "\n"
-    "Shapes as numpy.matmul: a [..., M, K], b [..., K, N] after the transposes, batch dimensions broadcast. c "
-    "broadcasts to the\n"
-    "result and is out when omitted; with beta == 0 it is never read, with alpha == 0 a and b are not. bias is [N], or "
-    "[M, 1] for\n"
-    "one value per row. activation: 'gelu', 'gelu_tanh', 'silu', 'relu'. Sums are kept in float32; float16 with "
-    "bfloat16 gives\n"
-    "float32. out (a tensor or a writable array, any strides) receives the result and is returned; out may be exactly "
-    "c, any\n"
-    "other element it shares with an operand raises ShapeError. backend: 'auto', 'mlx', 'mps', 'gemv' or 'custom'; "
-    "variant:\n"
-    "'auto', 'smalln', 'gemm'. A choice that cannot do the case falls back (explain() says so).\n"
+    "Shapes as numpy.matmul: a [..., M, K], b [..., K, N] after the transposes, batch dimensions broadcast. c\n"
+    "broadcasts to the result and is out when omitted; with beta == 0 it is never read, with alpha == 0 a and b\n"
+    "are not. bias is [N], or [M, 1] for one value per row. activation: 'gelu', 'gelu_tanh', 'silu', 'relu'. Sums\n"
+    "are kept in float32; float16 with bfloat16 gives float32. out (a tensor or a writable array, any strides)\n"
+    "receives the result and is returned; out may be exactly c, any other element it shares with an operand\n"
+    "raises ShapeError. backend: 'auto', 'mlx', 'mps', 'gemv' or 'custom'; variant: 'auto', 'smalln', 'gemm'. A\n"
+    "choice that cannot do the case falls back (explain() says so).\n"
     "\n"
-    "Errors: ShapeError, DTypeError (integers; out of another dtype), ValueError (read-only out), UnsupportedError "
-    "(strict\n"
-    "contexts only), DeviceError.\n"
+    "Errors: ShapeError, DTypeError (integers; out of another dtype), ValueError (read-only out),\n"
+    "UnsupportedError (strict contexts only), DeviceError.\n"
     "\n"
     ">>> import metallic as ml\n"
     ">>> a, b = ml.array([[1., 2.], [3., 4.]]), ml.array([[5., 6.], [7., 8.]])\n"
@@ -33,12 +27,10 @@ const char mlpy_doc_matmul[] =
 
 const char mlpy_method_doc_matmul[] =
     "matmul($self, a, b, /, *, transpose_a=False, transpose_b=False, alpha=1.0, beta=0.0, c=None, bias=None, "
-    "activation=None, out=None, backend=None, variant=None)\n"
-    "--\n\n"
+    "activation=None, out=None, backend=None, variant=None)\n--\n\n"
     "metallic.matmul() in this context.\n";
 
-const char mlpy_doc_addmm[] = "addmm($module, c, a, b, /, *, alpha=1.0, beta=1.0, out=None, ctx=None)\n"
-                              "--\n\n"
+const char mlpy_doc_addmm[] = "addmm($module, c, a, b, /, *, alpha=1.0, beta=1.0, out=None, ctx=None)\n--\n\n"
                               "alpha * a @ b + beta * c in one pass; c broadcasts to the result and may be out.\n"
                               "\n"
                               "Arguments, aliasing and errors as in matmul().\n"
@@ -47,27 +39,24 @@ const char mlpy_doc_addmm[] = "addmm($module, c, a, b, /, *, alpha=1.0, beta=1.0
                               ">>> ml.addmm(ml.ones((1, 2)), ml.ones((1, 3)), ml.ones((3, 2)), beta=2.0).tolist()\n"
                               "[[5.0, 5.0]]\n";
 
-const char mlpy_method_doc_addmm[] = "addmm($self, c, a, b, /, *, alpha=1.0, beta=1.0, out=None)\n"
-                                     "--\n\n"
+const char mlpy_method_doc_addmm[] = "addmm($self, c, a, b, /, *, alpha=1.0, beta=1.0, out=None)\n--\n\n"
                                      "metallic.addmm() in this context.\n";
 
-const char mlpy_doc_linear[] = "linear($module, /, x, weight, bias=None, *, activation=None, out=None, ctx=None)\n"
-                               "--\n\n"
-                               "activation(x @ weight.T + bias): x [..., K], weight [N, K], bias [N] -> [..., N].\n"
-                               "\n"
-                               "Arguments, aliasing and errors as in matmul().\n"
-                               "\n"
-                               ">>> import metallic as ml\n"
-                               ">>> ml.linear(ml.ones((1, 3)), ml.ones((2, 3)), ml.array([0., 1.])).tolist()\n"
-                               "[[3.0, 4.0]]\n";
+const char mlpy_doc_linear[] =
+    "linear($module, /, x, weight, bias=None, *, activation=None, out=None, ctx=None)\n--\n\n"
+    "activation(x @ weight.T + bias): x [..., K], weight [N, K], bias [N] -> [..., N].\n"
+    "\n"
+    "Arguments, aliasing and errors as in matmul().\n"
+    "\n"
+    ">>> import metallic as ml\n"
+    ">>> ml.linear(ml.ones((1, 3)), ml.ones((2, 3)), ml.array([0., 1.])).tolist()\n"
+    "[[3.0, 4.0]]\n";
 
-const char mlpy_method_doc_linear[] = "linear($self, /, x, weight, bias=None, *, activation=None, out=None)\n"
-                                      "--\n\n"
+const char mlpy_method_doc_linear[] = "linear($self, /, x, weight, bias=None, *, activation=None, out=None)\n--\n\n"
                                       "metallic.linear() in this context.\n";
 
 const char mlpy_doc_matmul_dispatch[] =
-    "matmul_dispatch($module, /, a, b, out, transpose_a, transpose_b, alpha, beta, *, ctx=None)\n"
-    "--\n\n"
+    "matmul_dispatch($module, /, a, b, out, transpose_a, transpose_b, alpha, beta, *, ctx=None)\n--\n\n"
     "alpha * op(a) @ op(b) + beta * out, by the backend and variant that the dispatcher selects.\n"
     "\n"
     "out: a tensor, or None for a new one (beta must be 0 then). Aliasing and errors as in matmul().\n"
@@ -77,13 +66,11 @@ const char mlpy_doc_matmul_dispatch[] =
     "[[6.0], [6.0]]\n";
 
 const char mlpy_method_doc_matmul_dispatch[] =
-    "matmul_dispatch($self, /, a, b, out, transpose_a, transpose_b, alpha, beta)\n"
-    "--\n\n"
+    "matmul_dispatch($self, /, a, b, out, transpose_a, transpose_b, alpha, beta)\n--\n\n"
     "metallic.matmul_dispatch() in this context.\n";
 
 const char mlpy_doc_matmul_alpha_beta[] =
-    "matmul_alpha_beta($module, /, a, b, out, transpose_a, transpose_b, alpha, beta, *, cache=None, ctx=None)\n"
-    "--\n\n"
+    "matmul_alpha_beta($module, /, a, b, out, transpose_a, transpose_b, alpha, beta, *, cache=None, ctx=None)\n--\n\n"
     "As matmul_dispatch(), with the resource cache to use: ResourceNotCached when it is cached_only and misses.\n"
     "\n"
     ">>> import metallic as ml\n"
@@ -95,13 +82,11 @@ const char mlpy_doc_matmul_alpha_beta[] =
     "1\n";
 
 const char mlpy_method_doc_matmul_alpha_beta[] =
-    "matmul_alpha_beta($self, /, a, b, out, transpose_a, transpose_b, alpha, beta, *, cache=None)\n"
-    "--\n\n"
+    "matmul_alpha_beta($self, /, a, b, out, transpose_a, transpose_b, alpha, beta, *, cache=None)\n--\n\n"
     "metallic.matmul_alpha_beta() in this context.\n";
 
 const char mlpy_doc_matmul_bias_add[] =
-    "matmul_bias_add($module, /, a, b, bias, transpose_a=False, transpose_b=False, *, ctx=None)\n"
-    "--\n\n"
+    "matmul_bias_add($module, /, a, b, bias, transpose_a=False, transpose_b=False, *, ctx=None)\n--\n\n"
     "op(a) @ op(b) + bias in one pass; bias [N] or [M, 1]. Errors as in matmul().\n"
     "\n"
     ">>> import metallic as ml\n"
@@ -109,52 +94,44 @@ const char mlpy_doc_matmul_bias_add[] =
     "[[2.5, 0.0]]\n";
 
 const char mlpy_method_doc_matmul_bias_add[] =
-    "matmul_bias_add($self, /, a, b, bias, transpose_a=False, transpose_b=False)\n"
-    "--\n\n"
+    "matmul_bias_add($self, /, a, b, bias, transpose_a=False, transpose_b=False)\n--\n\n"
     "metallic.matmul_bias_add() in this context.\n";
 
-const char mlpy_doc_matmul_mlx[] = "matmul_mlx($module, a, b, /, **kw)\n"
-                                   "--\n\n"
+const char mlpy_doc_matmul_mlx[] = "matmul_mlx($module, a, b, /, **kw)\n--\n\n"
                                    "matmul() on the library's own tiled GEMM; keywords as matmul() but backend.\n"
                                    "\n"
                                    ">>> import metallic as ml\n"
                                    ">>> ml.matmul_mlx(ml.ones((2, 2)), ml.ones((2, 2)), alpha=0.5).tolist()\n"
                                    "[[1.0, 1.0], [1.0, 1.0]]\n";
 
-const char mlpy_method_doc_matmul_mlx[] = "matmul_mlx($self, a, b, /, **kw)\n"
-                                          "--\n\n"
+const char mlpy_method_doc_matmul_mlx[] = "matmul_mlx($self, a, b, /, **kw)\n--\n\n"
                                           "metallic.matmul_mlx() in this context.\n";
 
 const char mlpy_doc_matmul_mps[] =
-    "matmul_mps($module, a, b, /, **kw)\n"
-    "--\n\n"
+    "matmul_mps($module, a, b, /, **kw)\n--\n\n"
     "matmul() on the platform's vendor library; keywords as matmul() but backend. Falls back where there is none.\n"
     "\n"
     ">>> import metallic as ml\n"
     ">>> ml.matmul_mps(ml.ones((2, 2)), ml.ones((2, 2))).tolist()\n"
     "[[2.0, 2.0], [2.0, 2.0]]\n";
 
-const char mlpy_method_doc_matmul_mps[] = "matmul_mps($self, a, b, /, **kw)\n"
-                                          "--\n\n"
+const char mlpy_method_doc_matmul_mps[] = "matmul_mps($self, a, b, /, **kw)\n--\n\n"
                                           "metallic.matmul_mps() in this context.\n";
 
-const char mlpy_doc_matmul_gemv[] = "matmul_gemv($module, a, b, /, **kw)\n"
-                                    "--\n\n"
+const char mlpy_doc_matmul_gemv[] = "matmul_gemv($module, a, b, /, **kw)\n--\n\n"
                                     "matmul() on the vector and small-N kernels; keywords as matmul() but backend.\n"
                                     "\n"
                                     ">>> import metallic as ml\n"
                                     ">>> ml.matmul_gemv(ml.ones((1, 3)), ml.ones((3, 2))).tolist()\n"
                                     "[[3.0, 3.0]]\n";
 
-const char mlpy_method_doc_matmul_gemv[] = "matmul_gemv($self, a, b, /, **kw)\n"
-                                           "--\n\n"
+const char mlpy_method_doc_matmul_gemv[] = "matmul_gemv($self, a, b, /, **kw)\n--\n\n"
                                            "metallic.matmul_gemv() in this context.\n";
 
 const char mlpy_doc_matmul_ragged[] =
-    "matmul_ragged($module, /, a, b, row_counts, *, out=None, ctx=None)\n"
-    "--\n\n"
-    "Groups of rows, each times its own matrix: a [sum(rows), K], b [G, K, N], row_counts of length G -> [sum(rows), "
-    "N].\n"
+    "matmul_ragged($module, /, a, b, row_counts, *, out=None, ctx=None)\n--\n\n"
+    "Groups of rows, each times its own matrix: a [sum(rows), K], b [G, K, N], row_counts of length G ->\n"
+    "[sum(rows), N].\n"
     "\n"
     "Errors as in matmul(); ShapeError when row_counts do not add up to the rows of a.\n"
     "\n"
@@ -163,67 +140,61 @@ const char mlpy_doc_matmul_ragged[] =
     ">>> ml.matmul_ragged(ml.ones((3, 1)), b, [1, 2]).tolist()\n"
     "[[1.0], [10.0], [10.0]]\n";
 
-const char mlpy_method_doc_matmul_ragged[] = "matmul_ragged($self, /, a, b, row_counts, *, out=None)\n"
-                                             "--\n\n"
+const char mlpy_method_doc_matmul_ragged[] = "matmul_ragged($self, /, a, b, row_counts, *, out=None)\n--\n\n"
                                              "metallic.matmul_ragged() in this context.\n";
 
 const char mlpy_doc_add[] =
-    "add($module, /, a, b, *, out=None, ctx=None)\n"
-    "--\n\n"
+    "add($module, /, a, b, *, out=None, ctx=None)\n--\n\n"
     "a + b, element by element with broadcasting; either operand may be a number, which takes the other's dtype.\n"
     "\n"
-    "out receives the result (it must have the result's dtype) and may be exactly a or b. ShapeError, DTypeError.\n"
+    "out receives the result (it must have the result's dtype) and may be exactly a or b. Errors: ShapeError,\n"
+    "DTypeError.\n"
     "\n"
     ">>> import metallic as ml\n"
     ">>> ml.add(ml.array([1., 2.]), 2).tolist()\n"
     "[3.0, 4.0]\n";
 
-const char mlpy_method_doc_add[] = "add($self, /, a, b, *, out=None)\n"
-                                   "--\n\n"
+const char mlpy_method_doc_add[] = "add($self, /, a, b, *, out=None)\n--\n\n"
                                    "metallic.add() in this context.\n";
 
 const char mlpy_doc_subtract[] =
-    "subtract($module, /, a, b, *, out=None, ctx=None)\n"
-    "--\n\n"
+    "subtract($module, /, a, b, *, out=None, ctx=None)\n--\n\n"
     "a - b, element by element with broadcasting; either operand may be a number, which takes the other's dtype.\n"
     "\n"
-    "out receives the result (it must have the result's dtype) and may be exactly a or b. ShapeError, DTypeError.\n"
+    "out receives the result (it must have the result's dtype) and may be exactly a or b. Errors: ShapeError,\n"
+    "DTypeError.\n"
     "\n"
     ">>> import metallic as ml\n"
     ">>> ml.subtract(ml.array([1., 2.]), 2).tolist()\n"
     "[-1.0, 0.0]\n";
 
-const char mlpy_method_doc_subtract[] = "subtract($self, /, a, b, *, out=None)\n"
-                                        "--\n\n"
+const char mlpy_method_doc_subtract[] = "subtract($self, /, a, b, *, out=None)\n--\n\n"
                                         "metallic.subtract() in this context.\n";
 
 const char mlpy_doc_multiply[] =
-    "multiply($module, /, a, b, *, out=None, ctx=None)\n"
-    "--\n\n"
+    "multiply($module, /, a, b, *, out=None, ctx=None)\n--\n\n"
     "a * b, element by element with broadcasting; either operand may be a number, which takes the other's dtype.\n"
     "\n"
-    "out receives the result (it must have the result's dtype) and may be exactly a or b. ShapeError, DTypeError.\n"
+    "out receives the result (it must have the result's dtype) and may be exactly a or b. Errors: ShapeError,\n"
+    "DTypeError.\n"
     "\n"
     ">>> import metallic as ml\n"
     ">>> ml.multiply(ml.array([1., 2.]), 2).tolist()\n"
     "[2.0, 4.0]\n";
 
-const char mlpy_method_doc_multiply[] = "multiply($self, /, a, b, *, out=None)\n"
-                                        "--\n\n"
+const char mlpy_method_doc_multiply[] = "multiply($self, /, a, b, *, out=None)\n--\n\n"
                                         "metallic.multiply() in this context.\n";
 
 const char mlpy_doc_divide[] =
-    "divide($module, /, a, b, *, out=None, ctx=None)\n"
-    "--\n\n"
+    "divide($module, /, a, b, *, out=None, ctx=None)\n--\n\n"
     "a / b, element by element with broadcasting; either operand may be a number, which takes the other's dtype.\n"
     "\n"
-    "Integers divide as float32. out receives the result (it must have the result's dtype) and may be exactly a or b. "
-    "ShapeError, DTypeError.\n"
+    "Integers divide as float32. out receives the result (it must have the result's dtype) and may be exactly a\n"
+    "or b. Errors: ShapeError, DTypeError.\n"
     "\n"
     ">>> import metallic as ml\n"
     ">>> ml.divide(ml.array([1., 2.]), 2).tolist()\n"
     "[0.5, 1.0]\n";
 
-const char mlpy_method_doc_divide[] = "divide($self, /, a, b, *, out=None)\n"
-                                      "--\n\n"
+const char mlpy_method_doc_divide[] = "divide($self, /, a, b, *, out=None)\n--\n\n"
                                       "metallic.divide() in this context.\n";

@@ -124,8 +124,10 @@ static PyObject *cast_to(PyObject *self, ml_dtype dtype) {
 }
 
 PyDoc_STRVAR(astype_doc, "astype($self, /, dtype)\n--\n\n"
-                         "A new tensor with the elements in dtype, rounded to nearest even.\n\n"
-                         "Floats become integers by truncation; DTypeError when one does not fit (or is NaN).\n\n"
+                         "A new tensor with the elements in dtype, rounded to nearest even.\n"
+                         "\n"
+                         "Floats become integers by truncation; DTypeError when one does not fit (or is NaN).\n"
+                         "\n"
                          ">>> import metallic as ml\n"
                          ">>> ml.array([1.5, -2.5]).astype(ml.int32).tolist()\n"
                          "[1, -2]\n");
@@ -141,7 +143,8 @@ static PyObject *tensor_astype(PyObject *self, PyObject *const *args, Py_ssize_t
 }
 
 PyDoc_STRVAR(copy_doc, "copy($self, /)\n--\n\n"
-                       "A new, writable, contiguous tensor with the same elements.\n\n"
+                       "A new, writable, contiguous tensor with the same elements.\n"
+                       "\n"
                        ">>> import metallic as ml\n"
                        ">>> ml.zeros((2, 3)).T.copy().strides\n"
                        "(8, 4)\n");
@@ -152,7 +155,8 @@ static PyObject *tensor_copy(PyObject *self, PyObject *ignored) {
 
 PyDoc_STRVAR(to_doc,
              "to($self, /, device)\n--\n\n"
-             "This tensor if the device already holds it, else a copy there. DeviceError when the device is absent.\n\n"
+             "This tensor if the device already holds it, else a copy there. DeviceError when the device is absent.\n"
+             "\n"
              ">>> import metallic as ml\n"
              ">>> t = ml.zeros(3, device='cpu')\n"
              ">>> t.to('cpu') is t\n"
@@ -180,8 +184,10 @@ static PyObject *tensor_to(PyObject *self, PyObject *const *args, Py_ssize_t nar
 }
 
 PyDoc_STRVAR(fill_doc, "fill($self, /, value)\n--\n\n"
-                       "Sets every element to value and returns the tensor.\n\n"
-                       "ValueError when it is read-only, DTypeError when an integer dtype cannot hold value.\n\n"
+                       "Sets every element to value and returns the tensor.\n"
+                       "\n"
+                       "ValueError when it is read-only, DTypeError when an integer dtype cannot hold value.\n"
+                       "\n"
                        ">>> import metallic as ml\n"
                        ">>> ml.empty(2).fill(0.5).tolist()\n"
                        "[0.5, 0.5]\n");
@@ -227,7 +233,8 @@ static int only_element(PyObject *self, const char *what, double *value) {
 }
 
 PyDoc_STRVAR(item_doc, "item($self, /)\n--\n\n"
-                       "The only element as a Python float, int or bool; ShapeError when there is not exactly one.\n\n"
+                       "The only element as a Python float, int or bool; ShapeError when there is not exactly one.\n"
+                       "\n"
                        ">>> import metallic as ml\n"
                        ">>> ml.array([[7]]).item()\n"
                        "7\n");
@@ -258,7 +265,8 @@ static PyObject *tensor_int(PyObject *self) {
 }
 
 PyDoc_STRVAR(is_contiguous_doc, "is_contiguous($self, /)\n--\n\n"
-                                "Whether the elements lie in row-major order without gaps.\n\n"
+                                "Whether the elements lie in row-major order without gaps.\n"
+                                "\n"
                                 ">>> import metallic as ml\n"
                                 ">>> ml.zeros((2, 3)).T.is_contiguous()\n"
                                 "False\n");
@@ -271,7 +279,8 @@ static PyObject *tensor_is_contiguous(PyObject *self, PyObject *ignored) {
  * --------------------------------------------------------------------------------------------------------- */
 
 PyDoc_STRVAR(tolist_doc, "tolist($self, /)\n--\n\n"
-                         "The elements as nested lists of Python numbers (a number for a 0-d tensor).\n\n"
+                         "The elements as nested lists of Python numbers (a number for a 0-d tensor).\n"
+                         "\n"
                          ">>> import metallic as ml\n"
                          ">>> ml.ones((1, 2), ml.bool_).tolist()\n"
                          "[[True, True]]\n");
@@ -285,6 +294,16 @@ PyDoc_STRVAR(
     ">>> t.numpy()[0] = 3\n"
     ">>> t.tolist()\n"
     "[3.0, 0.0]\n");
+
+PyDoc_STRVAR(array_protocol_doc, "__array__($self, /, dtype=None, copy=None)\n--\n\n"
+                                 "What NumPy asks for: numpy(copy=copy), converted to dtype when one is given.\n");
+PyDoc_STRVAR(
+    dlpack_doc,
+    "__dlpack__($self, /, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\n"
+    "A DLPack capsule over the same memory: versioned when max_version is (1, 0) or more, which alone can say\n"
+    "read-only (BufferError otherwise). stream must be None, dl_device None or (1, 0). copy=True never shares.\n");
+PyDoc_STRVAR(dlpack_device_doc, "__dlpack_device__($self, /)\n--\n\n"
+                                "(1, 0): memory that the CPU can read.\n");
 
 #define FAST(f) ((PyCFunction)(void (*)(void))(f))
 static PyMethodDef tensor_methods[] = {
@@ -302,9 +321,9 @@ static PyMethodDef tensor_methods[] = {
     {"squeeze", FAST(mlpy_squeeze), METH_FASTCALL | METH_KEYWORDS, mlpy_squeeze_doc},
     {"expand_dims", FAST(mlpy_expand_dims), METH_FASTCALL | METH_KEYWORDS, mlpy_expand_dims_doc},
     {"is_contiguous", tensor_is_contiguous, METH_NOARGS, is_contiguous_doc},
-    {"__array__", FAST(mlpy_array_protocol), METH_FASTCALL | METH_KEYWORDS, NULL},
-    {"__dlpack__", FAST(mlpy_dlpack), METH_FASTCALL | METH_KEYWORDS, NULL},
-    {"__dlpack_device__", mlpy_dlpack_device, METH_NOARGS, NULL},
+    {"__array__", FAST(mlpy_array_protocol), METH_FASTCALL | METH_KEYWORDS, array_protocol_doc},
+    {"__dlpack__", FAST(mlpy_dlpack), METH_FASTCALL | METH_KEYWORDS, dlpack_doc},
+    {"__dlpack_device__", mlpy_dlpack_device, METH_NOARGS, dlpack_device_doc},
     {"__reduce__", mlpy_reduce, METH_NOARGS, NULL},
     {"__copy__", tensor_copy, METH_NOARGS, NULL},
     {"__deepcopy__", tensor_copy, METH_O, NULL},

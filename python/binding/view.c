@@ -96,8 +96,10 @@ static int axis_from(mlpy_state *st, PyObject *obj, int n, int *out) {
 
 const char mlpy_reshape_doc[] =
     "reshape($self, /, *shape)\n--\n\n"
-    "The same elements in row-major order under another shape; one dimension may be -1.\n\n"
-    "A view where the strides allow one, else a new tensor. ShapeError when the sizes differ.\n\n"
+    "The same elements in row-major order under another shape; one dimension may be -1.\n"
+    "\n"
+    "A view where the strides allow one, else a new tensor. ShapeError when the sizes differ.\n"
+    "\n"
     ">>> import metallic as ml\n"
     ">>> ml.zeros((2, 3)).reshape(3, -1).shape\n"
     "(3, 2)\n";
@@ -147,8 +149,10 @@ PyObject *mlpy_reshape(PyObject *self, PyObject *const *args, Py_ssize_t nargs) 
 }
 
 const char mlpy_transpose_doc[] = "transpose($self, /, *axes)\n--\n\n"
-                                  "View with the axes in the given order; reversed when none are given.\n\n"
-                                  "ShapeError unless axes is a permutation.\n\n"
+                                  "View with the axes in the given order; reversed when none are given.\n"
+                                  "\n"
+                                  "ShapeError unless axes is a permutation.\n"
+                                  "\n"
                                   ">>> import metallic as ml\n"
                                   ">>> ml.zeros((2, 3, 4)).transpose(1, 0, 2).shape\n"
                                   "(3, 2, 4)\n";
@@ -181,7 +185,8 @@ PyObject *mlpy_transpose(PyObject *self, PyObject *const *args, Py_ssize_t nargs
 }
 
 const char mlpy_swapaxes_doc[] = "swapaxes($self, /, a, b)\n--\n\n"
-                                 "View with two axes exchanged; ShapeError for an axis out of range.\n\n"
+                                 "View with two axes exchanged; ShapeError for an axis out of range.\n"
+                                 "\n"
                                  ">>> import metallic as ml\n"
                                  ">>> ml.zeros((2, 3, 4)).swapaxes(0, -1).shape\n"
                                  "(4, 3, 2)\n";
@@ -199,7 +204,8 @@ PyObject *mlpy_swapaxes(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
 
 const char mlpy_broadcast_to_doc[] =
     "broadcast_to($self, /, shape)\n--\n\n"
-    "View that repeats axes of size 1 (stride 0) and adds leading ones; ShapeError when it does not fit.\n\n"
+    "View that repeats axes of size 1 (stride 0) and adds leading ones; ShapeError when it does not fit.\n"
+    "\n"
     ">>> import metallic as ml\n"
     ">>> ml.ones(3).broadcast_to((2, 3)).strides\n"
     "(0, 4)\n";
@@ -218,7 +224,8 @@ PyObject *mlpy_broadcast_to(PyObject *self, PyObject *const *args, Py_ssize_t na
 
 const char mlpy_squeeze_doc[] =
     "squeeze($self, /, axis=None)\n--\n\n"
-    "View without one axis of size 1 (ShapeError when its size differs), or without all of them.\n\n"
+    "View without one axis of size 1 (ShapeError when its size differs), or without all of them.\n"
+    "\n"
     ">>> import metallic as ml\n"
     ">>> ml.zeros((1, 3, 1)).squeeze().shape, ml.zeros((1, 3, 1)).squeeze(0).shape\n"
     "((3,), (3, 1))\n";
@@ -239,7 +246,8 @@ PyObject *mlpy_squeeze(PyObject *self, PyObject *const *args, Py_ssize_t nargs, 
 }
 
 const char mlpy_expand_dims_doc[] = "expand_dims($self, /, axis)\n--\n\n"
-                                    "View with a new axis of size 1 at position axis of the result.\n\n"
+                                    "View with a new axis of size 1 at position axis of the result.\n"
+                                    "\n"
                                     ">>> import metallic as ml\n"
                                     ">>> ml.zeros((2, 3)).expand_dims(-1).shape\n"
                                     "(2, 3, 1)\n";

@@ -105,7 +105,8 @@ class Profile:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._native.end()
+        if self._native is not None:
+            self._native.end()
 
     @property
     def records(self) -> list[dict[str, Any]]:

@@ -23,7 +23,17 @@ class Plan:
     """
 
     __module__ = "metallic"
-    __slots__ = ("_fields", "backend", "bytes", "flops", "impl", "op", "predicted_us", "variant", "why")
+    __slots__ = {
+        "_fields": None,
+        "op": "The operation: 'matmul', ...",
+        "backend": "Who computes: 'mlx', 'mps', 'gemv', ...; empty where there is no choice.",
+        "variant": "The shape class or kernel family: 'small_n(1)', 'gemm_simd(64x64)', ...",
+        "impl": "The implementation that runs: 'cpu/gemv_avx512', 'OpenBLAS 0.3.34', ...",
+        "why": "Reasons as text, in the order they came up.",
+        "predicted_us": "Predicted time in microseconds.",
+        "bytes": "Bytes read and written.",
+        "flops": "Floating-point operations, two per multiply-add.",
+    }
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
         self._fields = dict(fields)
