@@ -287,52 +287,60 @@ ALWAYS_INLINE void pack_along_k(float *dst, const ml_mat *x, int64_t count, int6
     }
 }
 
-/* dst[s * width + i] = src[s * cs + i * rs] for VW steps or fewer, the smaller stride inside, so that a cache line is
- * read once however the others alias with it. */
-#define DEFINE_GATHER(name, type)                                                                                      \
-    ALWAYS_INLINE void name(type *dst, const type *src, const ml_mat *x, int64_t count, int64_t steps,                 \
-                            const int width) {                                                                         \
-        const int64_t rs = x->rs, cs = x->cs;                                                                          \
-        if (llabs(rs) <= llabs(cs)) {                                                                                  \
-            for (int64_t s = 0; s < steps; s++)                                                                        \
-                for (int64_t i = 0; i < count; i++)                                                                    \
-                    dst[s * width + i] = src[s * cs + i * rs];                                                         \
+/* n elements, `stride` apart, side by side. The usual strides are constants where the copy is made, so that it becomes
+ * shuffles. */
+#define DEFINE_COLLECT(name, type)                                                                                     \
+    ALWAYS_INLINE void name(void *to, const void *from, int64_t n, int64_t stride) {                                   \
+        type *dst = to;                                                                                                \
+        const type *src = from;                                                                                        \
+        if (stride == 2) {                                                                                             \
+            for (int64_t i = 0; i < n; i++)                                                                            \
+                dst[i] = src[2 * i];                                                                                   \
+        } else if (stride == -1) {                                                                                     \
+            for (int64_t i = 0; i < n; i++)                                                                            \
+                dst[i] = src[-i];                                                                                      \
         } else {                                                                                                       \
-            for (int64_t i = 0; i < count; i++)                                                                        \
-                for (int64_t s = 0; s < steps; s++)                                                                    \
-                    dst[s * width + i] = src[s * cs + i * rs];                                                         \
+            for (int64_t i = 0; i < n; i++)                                                                            \
+                dst[i] = src[i * stride];                                                                              \
         }                                                                                                              \
     }
-DEFINE_GATHER(gather_32, float)
-DEFINE_GATHER(gather_16, uint16_t)
+DEFINE_COLLECT(collect_32, uint32_t)
+DEFINE_COLLECT(collect_16, uint16_t)
 
-/* Any strides: raw elements are gathered a few steps at a time; 16-bit ones are then converted as one run. */
+/* `usual` is the n of almost every call. */
+ALWAYS_INLINE void collect(void *to, const void *from, int64_t n, int64_t stride, const int usual,
+                           const ml_dtype dtype) {
+    if (dtype == ML_F32)
+        n == usual ? collect_32(to, from, usual, stride) : collect_32(to, from, n, stride);
+    else
+        n == usual ? collect_16(to, from, usual, stride) : collect_16(to, from, n, stride);
+}
+
+/* Any strides: VW steps at a time are collected as they are, along the smaller stride, so that a cache line is read
+ * once however the others alias with it; then widened, and transposed where k was the inner one. */
 ALWAYS_INLINE void pack_gather(float *dst, const ml_mat *x, int64_t count, int64_t k, const int width,
                                const ml_dtype dtype) {
-    uint16_t raw[VW * NR];
-    if (count < width) {
+    const int64_t size = (int64_t)ml_dtype_size_of(dtype), rs = x->rs * size, cs = x->cs * size;
+    const bool along_k = llabs(x->rs) > llabs(x->cs);
+    char raw[VW * NR * sizeof(float)] __attribute__((aligned(64)));
+    if (!along_k && count < width)
         memset(raw, 0, sizeof raw);
-        if (dtype == ML_F32)
-            memset(dst, 0, (size_t)(k * width) * sizeof(float));
-    }
     for (int64_t p = 0; p < k; p += VW) {
-        int steps = k - p < VW ? (int)(k - p) : VW;
+        const int steps = k - p < VW ? (int)(k - p) : VW;
+        const char *src = (const char *)x->data + p * cs;
         float *to = dst + p * width;
-        if (dtype == ML_F32) {
-            const float *src = (const float *)x->data + p * x->cs;
-            if (count == width && steps == VW)
-                gather_32(to, src, x, width, VW, width);
-            else
-                gather_32(to, src, x, count, steps, width);
+        if (along_k) {
+            for (int64_t i = 0; i < count; i++)
+                collect(raw + i * VW * size, src + i * rs, steps, x->cs, VW, dtype);
+            for (int j = 0; j < width; j += VW)
+                pack_block(to + j, raw + j * VW * size, VW * size, count - j, steps, width % VW != 0 && p + VW >= k,
+                           width, dtype);
             continue;
         }
-        const uint16_t *src = (const uint16_t *)x->data + p * x->cs;
-        if (count == width && steps == VW)
-            gather_16(raw, src, x, width, VW, width);
-        else
-            gather_16(raw, src, x, count, steps, width);
+        for (int64_t s = 0; s < steps; s++)
+            collect(raw + s * width * size, src + s * cs, count, x->rs, width, dtype);
         for (int t = 0, total = steps * width; t < total; t += VW)
-            store_lanes(ML_F32, to + t, load_lanes(dtype, raw + t, VW), total - t < VW ? total - t : VW);
+            store_lanes(ML_F32, to + t, load_lanes(dtype, raw + t * size, VW), total - t < VW ? total - t : VW);
     }
 }
 
