@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import importlib.util
 import json
 import os
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from metallic.commands import sweep as command
-from metallic.sweep import data, machine, output, parity, runner, show, stats, suites, workers
+from metallic.sweep import data, machine, output, parity, peers, runner, show, stats, suites, workers
 
 TINY = suites.Matmul(4, 8, 16)
 BIASED = suites.Matmul(1, 24, 16, transpose_b=True, bias=True)
@@ -231,6 +232,27 @@ def test_rows_of_ours_and_numpy(base):
             assert row["backend"] in ("auto", row["plan_backend"])
 
 
+@pytest.mark.parametrize("name", [name for name in peers.PEERS if name != "numpy"])
+def test_peers_compute_the_same_cases(base, name):
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    cases = [
+        TINY,
+        BIASED,
+        suites.Matmul(6, 5, 33, batch=3),
+        suites.Matmul(6, 5, 33, transpose_a=True, alpha=0.5, beta=2.0),
+    ]
+    rows = [r for r in run(plan(cases, name, dtypes=list(suites.DTYPES)), base) if r["library"] == name]
+    assert len(rows) == len(cases) * len(suites.DTYPES)
+    for row in rows:
+        if row["dtype"] == "float32":
+            assert row["status"] in ("ok", "suspect"), row
+        else:
+            assert row["status"] in ("ok", "suspect", "gap"), row
+        if row["status"] != "gap":  # a library may round after each step
+            assert row["max_rel_error"] < 4 * parity.ROUND[row["dtype"]] * (16 if row["dtype"] == "float32" else 1), row
+
+
 def test_preferences_reach_the_plan(base):
     prefs = [(("matmul_variant_force", "smalln"),), (("matmul_variant_force", "gemm"),)]
     rows = run(plan([suites.Matmul(64, 8, 64)], prefs=prefs), base)
@@ -247,10 +269,10 @@ def test_what_a_forced_backend_cannot_do_is_a_gap(base):
 
 
 def test_gaps_suspects_crashes_and_absent_peers_are_rows(base):
-    peers = [f"sweep_peers:{name}" for name in ("Choosy", "Impossible", "Mortal", "Absent", "Sloppy")]
+    rivals = [f"sweep_peers:{name}" for name in ("Choosy", "Impossible", "Mortal", "Absent", "Sloppy")]
     screen = Quiet()
     large, biased = suites.Matmul(64, 256, 256), dataclasses.replace(BIASED, m=64, n=256, k=256)
-    rows = by_library(run(plan([large, biased], *peers), base, screen=screen))
+    rows = by_library(run(plan([large, biased], *rivals), base, screen=screen))
     for case in (large.label, biased.label):
         assert rows["metallic", "auto", case]["status"] in ("ok", "suspect")
         suspect = rows["sweep_peers:Impossible", "", case]

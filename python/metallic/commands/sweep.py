@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, metavar="FILE.csv", help="one line per row")
     add("--json", type=Path, metavar="FILE", help="rows with their raw samples")
     add("--resume", action="store_true", help="go on with the files of an interrupted sweep")
-    add("--budget", type=float, metavar="SECONDS", help="for the whole sweep (default: 0.2 s of measuring per row)")
+    add("--budget", type=float, metavar="SECONDS", help="for the whole sweep (default: 0.4 s of measuring per row)")
     add("--warmup", type=float, default=0.05, metavar="SECONDS", help="per contender and case (default 0.05)")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--warm", action="store_const", const=("warm",), dest="modes", help="only with the same buffers")

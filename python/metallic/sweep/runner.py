@@ -22,7 +22,7 @@ MIN_ROUNDS, MAX_ROUNDS = 5, 100
 COLD_FACTOR = 2  # cold buffers together: this many last-level caches
 MAX_COPIES = 512
 BUSY = 0.2  # CPUs that others may use before a row is marked as disturbed
-ROW_SECONDS = 0.2  # measuring time per row when there is no budget
+ROW_SECONDS = 0.4  # measuring time per row when there is no budget
 READ_SECONDS, FMA_SECONDS = 6e-3, 3e-3
 MAX_READ = 256 << 20
 
