@@ -8,7 +8,9 @@
 #define MAX_TASKS 32      /* ... but not more tasks than this */
 #define DOT_ROWS 16       /* rows of a task are a multiple of this */
 #define AXPY_ROWS 1024    /* shortest run along M that streams well from memory */
-#define K_CHUNK_MIN 512   /* shortest chunk when K is split over tasks */
+#define DOT_K_CHUNK 512   /* shortest chunk when K is split over tasks: a sum takes about 32 elements' time to finish, \
+                           */
+#define AXPY_K_CHUNK 64   /* a partial sum about 2 elements' */
 #define PASS_FLOATS 65536 /* packed columns held in scratch at once */
 
 static int64_t min64(int64_t a, int64_t b) {
@@ -65,7 +67,8 @@ static void cut(ml_gemv_layout *l, size_t a_size) {
     l->rows_per_task = split(l->m, along_m ? 64 : DOT_ROWS, &l->row_tasks);
     if (l->row_tasks * 2 > want || l->skip_product)
         return;
-    l->k_chunks = min64(ceil_div(want, l->row_tasks), max64(l->k / K_CHUNK_MIN, 1));
+    int64_t shortest = along_m ? max64(AXPY_K_CHUNK, 32 * block_cols) : DOT_K_CHUNK;
+    l->k_chunks = min64(ceil_div(want, l->row_tasks), max64(l->k / shortest, 1));
     l->k_per_chunk = split(l->k, ML_GEMV_X_PAD, &l->k_chunks);
 }
 
@@ -98,12 +101,16 @@ void ml_gemv_layout_of(const ml_op *op, bool transposed, ml_gemv_layout *l) {
         l->order = ML_GEMV_PACK;
     cut(l, ml_dtype_size_of(a->dtype));
 
-    /* bf16 rows are multiplied in even/odd pairs, which takes columns in that order: always packed. */
-    bool pairs = l->order == ML_GEMV_DOT && a->dtype == ML_BF16;
-    l->x_direct = b->dtype == ML_F32 && l->share == 1 && stride_of(b, row) == 1 && !pairs;
     int64_t block_cols = min64(l->cols, ML_GEMV_COLS);
+    int64_t b_rs = stride_of(b, row), b_cs = stride_of(b, col);
+    if (l->order == ML_GEMV_AXPY) /* any strides, unless its columns would compete for the same cache sets */
+        l->x_direct = l->n <= 4 || b_cs == 0 || b_cs % 1024 != 0;
+    else /* bf16 rows take an order of their own */
+        l->x_direct = l->cols == 1 && b_rs == 1 && (l->order == ML_GEMV_PACK || a->dtype != ML_BF16);
+    l->x_direct = l->x_direct && b->dtype == ML_F32 && l->share == 1;
     l->ldx = round_up(l->k, ML_GEMV_X_PAD);
-    l->x_stack = !l->x_direct && l->ldx <= ML_GEMV_STACK_X / max64(block_cols, 1);
+    l->x_stack = !l->x_direct && l->ldx <= ML_GEMV_STACK_X / max64(block_cols, 1) &&
+                 (block_cols == 1 || l->row_tasks * l->k_chunks == 1);
     l->items_per_pass = max64(l->items, 1);
     if (l->skip_product)
         return;

@@ -8,7 +8,7 @@
 
 enum {
     ML_GEMV_COLS = 16,           /* columns of B taken at once */
-    ML_GEMV_X_PAD = 32,          /* packed columns are padded with zeros to a multiple of this many elements */
+    ML_GEMV_X_PAD = 32,          /* K is cut at multiples of this; a packed column has room for as many */
     ML_GEMV_STACK_X = 2048,      /* packed B of at most this many floats lives on the stack of each task */
     ML_GEMV_PANEL_FLOATS = 4096, /* sums a task holds on its stack before the epilogue */
     ML_GEMV_PACK_FLOATS = 4096   /* block of a strided A that a task holds on its stack as f32 */
@@ -27,9 +27,9 @@ typedef struct ml_gemv_layout {
     int64_t items;        /* groups * blocks */
     ml_gemv_order order;
     bool skip_product; /* k == 0 or alpha == 0: neither A nor B is read */
-    bool x_direct;     /* columns of B are f32 and contiguous: used where they are */
+    bool x_direct;     /* columns of B are f32 and laid out as the kernel wants them: used where they are */
     bool x_stack;      /* packed by each task on its stack; neither: packed into scratch, items_per_pass at a time */
-    int64_t ldx;       /* floats from one packed column to the next */
+    int64_t ldx;       /* floats of a packed column */
     int64_t items_per_task; /* > 1 only when row_tasks == k_chunks == 1 */
     int64_t row_tasks, rows_per_task;
     int64_t k_chunks, k_per_chunk;

@@ -19,6 +19,8 @@ enum {
     AXPY_K_ONE = 16,   /* steps of k per pass over the sums: one column */
     AXPY_K_MANY = 128, /* more columns: the sums cost more than the weights */
     PACK_ROWS = 16,
+    PACK_TASK_FLOATS = 2048,
+    PACK_PARALLEL_FLOATS = 8192,
     MAX_RUNS = 64
 };
 
@@ -28,6 +30,7 @@ typedef struct run {
     ml_gemv_layout l;
     int64_t first, count; /* items of this pass */
     float *x, *partial;
+    int64_t pack_k, pack_chunks; /* rows of B that a packing task takes, and such tasks of an item */
 } run;
 
 /* Neighbouring columns of an item that lie at one stride in every operand. */
@@ -110,33 +113,60 @@ static void item_at(const run *r, int64_t index, item *it) {
 
 /* ---- products ---- */
 
-static bool in_pairs(const run *r, const item *it) {
-    return r->l.order == ML_GEMV_DOT && it->p.a.dtype == ML_BF16;
+/* Columns as a kernel takes them. */
+typedef struct columns {
+    float *x;
+    int64_t rs, cs; /* "axpy" only */
+} columns;
+
+/* How item's packed columns lie from x on. For "axpy" in the order of the source, so that packing copies runs. */
+static columns packed_at(const run *r, const item *it, float *x) {
+    const ml_mat *b = &it->p.b;
+    if (r->l.share == 1 && it->cols > 1 && b->cs == 1 && b->rs != 1)
+        return (columns){x, it->cols, 1};
+    return (columns){x, 1, r->l.ldx};
 }
 
-static void pack_columns(const run *r, const item *it, float *x) {
-    for (int j = 0; j < it->cols; j++) {
-        int64_t padded = (r->l.k + ML_GEMV_X_PAD - 1) / ML_GEMV_X_PAD * ML_GEMV_X_PAD;
-        r->impl->pack_x(x + j * r->l.ldx, &it->b[j], r->l.k, padded, in_pairs(r, it));
+/* Packs rows [k, k_end) of the item's columns; k is a multiple of ML_GEMV_X_BLOCK. */
+static void pack_columns(const run *r, const item *it, const columns *to, int64_t k, int64_t k_end) {
+    if (r->l.order == ML_GEMV_AXPY) {
+        if (to->cs == 1) {
+            const ml_mat b = mat_at(&it->b[0], k, 0);
+            if (b.rs == it->cols) { /* no gaps: one run */
+                const ml_mat flat = {b.data, 0, 1, b.dtype};
+                r->impl->pack_w(to->x + k * to->rs, 0, &flat, 1, (k_end - k) * it->cols);
+            } else {
+                r->impl->pack_w(to->x + k * to->rs, to->rs, &b, k_end - k, it->cols);
+            }
+            return;
+        }
+        for (int j = 0; j < it->cols; j++) {
+            const ml_mat b = mat_at(&it->b[j], k, 0), column = {b.data, 0, b.rs, b.dtype};
+            r->impl->pack_w(to->x + k + j * to->cs, 0, &column, 1, k_end - k);
+        }
+        return;
+    }
+    const bool pairs = r->l.order == ML_GEMV_DOT && it->p.a.dtype == ML_BF16;
+    const int at_once = r->l.share == 1 ? it->cols : 1;
+    for (int j = 0; j < it->cols; j += at_once) {
+        const ml_mat b = mat_at(&it->b[j], k, 0);
+        r->impl->pack_x(to->x + k * it->cols + j * ML_GEMV_X_BLOCK, &b, k_end - k,
+                        (ml_gemv_x_layout){at_once, it->cols, pairs});
     }
 }
 
-typedef struct columns {
-    const float *x;
-    int64_t ldx;
-} columns;
-
-/* The item's packed columns; stack holds ML_GEMV_STACK_X floats. */
-static columns columns_of(const run *r, int64_t index, const item *it, float *stack) {
+/* The item's columns; stack holds ML_GEMV_STACK_X floats. Of what is packed here only rows [k, k_end). */
+static columns columns_of(const run *r, int64_t index, const item *it, float *stack, int64_t k, int64_t k_end) {
     const ml_gemv_layout *l = &r->l;
     if (l->skip_product)
-        return (columns){stack, 0};
+        return (columns){stack, 0, 0};
     if (l->x_direct)
-        return (columns){it->b[0].data, it->p.b.cs};
+        return (columns){it->b[0].data, it->p.b.rs, it->p.b.cs};
     if (!l->x_stack)
-        return (columns){r->x + (index - r->first) * l->ldx * min64(l->cols, ML_GEMV_COLS), l->ldx};
-    pack_columns(r, it, stack);
-    return (columns){stack, l->ldx};
+        return packed_at(r, it, r->x + (index - r->first) * l->ldx * min64(l->cols, ML_GEMV_COLS));
+    const columns x = packed_at(r, it, stack);
+    pack_columns(r, it, &x, k, k_end);
+    return x;
 }
 
 typedef struct span {
@@ -153,7 +183,9 @@ static void products(const run *r, const item *it, const columns *x, span s, flo
         return;
     }
     const bool axpy = r->l.order == ML_GEMV_AXPY;
-    ml_gemv_block b = {.ldw = axpy ? a->cs : a->rs, .ldx = x->ldx, .y = y, .ldy = s.rows, .rows = s.rows, .n = n};
+    const int64_t x_step = axpy ? x->rs : n; /* floats of X for one step of k; "dot": within whole blocks */
+    ml_gemv_block b = {
+        .ldw = axpy ? a->cs : a->rs, .x_rs = x->rs, .x_cs = x->cs, .y = y, .ldy = s.rows, .rows = s.rows, .n = n};
     if (r->l.order == ML_GEMV_PACK) {
         float packed[ML_GEMV_PACK_FLOATS];
         b.w = packed;
@@ -163,7 +195,7 @@ static void products(const run *r, const item *it, const columns *x, span s, flo
             b.y = y + row * n;
             for (int64_t k = s.k; k < s.k_end; k += b.k) {
                 b.k = min64(b.ldw, s.k_end - k);
-                b.x = x->x + k;
+                b.x = x->x + k * x_step;
                 b.accumulate = k > s.k;
                 ml_mat w = mat_at(a, s.row + row, k);
                 r->impl->pack_w(packed, b.ldw, &w, b.rows, b.k);
@@ -180,7 +212,7 @@ static void products(const run *r, const item *it, const columns *x, span s, flo
         ml_mat w = mat_at(a, s.row, k);
         b.w = w.data;
         b.k = min64(step, s.k_end - k);
-        b.x = x->x + k;
+        b.x = x->x + k * x_step;
         b.accumulate = k > s.k;
         fn(&b);
     }
@@ -214,9 +246,10 @@ static void finish(const run *r, const item *it, int64_t row, int64_t rows, cons
     }
 }
 
-/* Rows of a panel of an item with n columns. */
-static int64_t panel_rows(int n) {
-    return ML_GEMV_PANEL_FLOATS / n / 64 * 64;
+/* Panels of `rows` rows of an item with n columns: as few as possible, and alike. */
+static int64_t panel_rows(int64_t rows, int n) {
+    const int64_t most = ML_GEMV_PANEL_FLOATS / n / 64 * 64, panels = (rows + most - 1) / most;
+    return panels <= 1 ? rows : ((rows + panels - 1) / panels + 63) / 64 * 64;
 }
 
 /* ---- tasks ---- */
@@ -224,9 +257,11 @@ static int64_t panel_rows(int n) {
 static void pack_task(void *arg, int64_t task, int worker) {
     (void)worker;
     const run *r = arg;
+    const int64_t index = r->first + task / r->pack_chunks, k = task % r->pack_chunks * r->pack_k;
     item it;
-    item_at(r, r->first + task, &it);
-    pack_columns(r, &it, r->x + task * r->l.ldx * min64(r->l.cols, ML_GEMV_COLS));
+    item_at(r, index, &it);
+    const columns x = packed_at(r, &it, r->x + (index - r->first) * r->l.ldx * min64(r->l.cols, ML_GEMV_COLS));
+    pack_columns(r, &it, &x, k, min64(k + r->pack_k, r->l.k));
 }
 
 /* Rows [row, end) of an item with all of K. */
@@ -235,9 +270,8 @@ static void whole_rows(const run *r, int64_t index, int64_t row, int64_t end) {
     float y[ML_GEMV_PANEL_FLOATS] __attribute__((aligned(64)));
     item it;
     item_at(r, index, &it);
-    const columns x = columns_of(r, index, &it, stack);
-    const int64_t step = panel_rows(it.cols);
-    for (; row < end; row += step) {
+    const columns x = columns_of(r, index, &it, stack, 0, r->l.k);
+    for (const int64_t step = panel_rows(end - row, it.cols); row < end; row += step) {
         int64_t rows = min64(step, end - row);
         products(r, &it, &x, (span){row, rows, 0, r->l.k}, y);
         finish(r, &it, row, rows, y);
@@ -273,11 +307,11 @@ static void partial_task(void *arg, int64_t task, int worker) {
     float stack[ML_GEMV_STACK_X] __attribute__((aligned(64)));
     item it;
     item_at(r, r->first + index, &it);
-    const columns x = columns_of(r, r->first + index, &it, stack);
     float *y = partial_of(r, index, chunk);
     int64_t k = chunk * l->k_per_chunk, k_end = min64(k + l->k_per_chunk, l->k);
-    int64_t row = row_task * l->rows_per_task, end = min64(row + l->rows_per_task, l->m), step = panel_rows(it.cols);
-    for (; row < end; row += step) {
+    const columns x = columns_of(r, r->first + index, &it, stack, k, k_end);
+    int64_t row = row_task * l->rows_per_task, end = min64(row + l->rows_per_task, l->m);
+    for (const int64_t step = panel_rows(end - row, it.cols); row < end; row += step) {
         int64_t rows = min64(step, end - row);
         products(r, &it, &x, (span){row, rows, k, k_end}, y + row * it.cols);
     }
@@ -291,8 +325,7 @@ static void reduce_task(void *arg, int64_t task, int worker) {
     item it;
     item_at(r, r->first + index, &it);
     int64_t row = task % l->row_tasks * l->rows_per_task, end = min64(row + l->rows_per_task, l->m);
-    const int64_t step = panel_rows(it.cols);
-    for (; row < end; row += step) {
+    for (const int64_t step = panel_rows(end - row, it.cols); row < end; row += step) {
         int64_t rows = min64(step, end - row);
         float *sum = partial_of(r, index, 0) + row * it.cols;
         for (int64_t chunk = 1; chunk < l->k_chunks; chunk++) {
@@ -350,6 +383,20 @@ static void parallel_runs(int64_t tasks, ml_task_fn fn, void *arg) {
     ml_parallel(n, deal_task, &d);
 }
 
+/* Packs the columns of a pass, on several threads where that takes longer than waking them. */
+static void pack_pass(run *r) {
+    const int64_t cols = min64(r->l.cols, ML_GEMV_COLS);
+    r->pack_k = (PACK_TASK_FLOATS / cols / ML_GEMV_X_BLOCK + 1) * ML_GEMV_X_BLOCK;
+    r->pack_chunks = (r->l.k + r->pack_k - 1) / r->pack_k;
+    const int64_t tasks = r->count * r->pack_chunks;
+    if (r->l.k * cols * r->count >= PACK_PARALLEL_FLOATS) {
+        parallel_runs(tasks, pack_task, r);
+        return;
+    }
+    for (int64_t task = 0; task < tasks; task++)
+        pack_task(r, task, 0);
+}
+
 ml_status ml_cpu_matmul_gemv(const ml_encode_args *args) {
     run r = {.args = args, .impl = args->plan->kernel->impl};
     ml_gemv_layout_of(args->op, args->plan->transposed, &r.l);
@@ -362,7 +409,7 @@ ml_status ml_cpu_matmul_gemv(const ml_encode_args *args) {
     for (r.first = 0; r.first < l->items; r.first += r.count) {
         r.count = min64(l->items_per_pass, l->items - r.first);
         if (pack)
-            parallel_runs(r.count, pack_task, &r);
+            pack_pass(&r);
         if (l->k_chunks > 1) {
             parallel_runs(r.count * l->row_tasks * l->k_chunks, partial_task, &r);
             parallel_runs(r.count * l->row_tasks, reduce_task, &r);

@@ -51,15 +51,17 @@ V_FN vf v_from_bf16(vh h) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
 }
 /* 16 bf16 are 8 words of two: the upper half of each is the odd element as it stands, the lower one is a shift away. */
-V_FN void v_pair_bf16(const void *p, vf *even, vf *odd) {
-    const __m256i words = _mm256_loadu_si256(p);
-    *even = _mm256_castsi256_ps(_mm256_slli_epi32(words, 16));
-    *odd = _mm256_castsi256_ps(_mm256_and_si256(words, _mm256_set1_epi32((int)0xffff0000u)));
+V_FN vf v_even_bf16(const void *p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_loadu_si256(p), 16));
+}
+V_FN vf v_odd_bf16(const void *p) {
+    return _mm256_castsi256_ps(_mm256_and_si256(_mm256_loadu_si256(p), _mm256_set1_epi32((int)0xffff0000u)));
 }
 V_FN void v_pair_bf16_tail(const void *p, int64_t n, vf *even, vf *odd) {
     uint16_t copy[2 * W] = {0};
     memcpy(copy, p, (size_t)n * sizeof(uint16_t));
-    v_pair_bf16(copy, even, odd);
+    *even = v_even_bf16(copy);
+    *odd = v_odd_bf16(copy);
 }
 V_FN void v_narrow_f16(uint16_t *p, vf v) {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
@@ -83,8 +85,9 @@ V_FN void v_sum4(vf a, vf b, vf c, vf d, float *out) {
 }
 
 #define DOT_COLS 4
-#define dot_rows(n) ((n) <= 3 ? 4 : 3)
+#define dot_rows(dt, n) ((n) <= 3 ? 4 : 3)
 #define dot_chains(n) ((n) == 1 ? 2 : 1)
+#define dot_keeps(sums) ((sums) <= 8)
 #define AXPY_COLS 4
 #define axpy_vectors(n) ((n) == 1 ? 8 : (n) == 2 ? 6 : (n) == 3 ? 4 : 3)
 #define ML_GEMV_IMPL ml_gemv_avx2

@@ -49,15 +49,22 @@ V_FN vf v_from_bf16(vh h) {
 }
 /* 32 bf16 are 16 words of two: the upper half of each is the odd element as it stands, the lower one is a shift away.
  */
-V_FN void v_split_bf16(__m512i words, vf *even, vf *odd) {
-    *even = _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
-    *odd = _mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32((int)0xffff0000u)));
+V_FN vf v_even_of(__m512i words) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
 }
-V_FN void v_pair_bf16(const void *p, vf *even, vf *odd) {
-    v_split_bf16(_mm512_loadu_si512(p), even, odd);
+V_FN vf v_odd_of(__m512i words) {
+    return _mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32((int)0xffff0000u)));
+}
+V_FN vf v_even_bf16(const void *p) {
+    return v_even_of(_mm512_loadu_si512(p));
+}
+V_FN vf v_odd_bf16(const void *p) {
+    return v_odd_of(_mm512_loadu_si512(p));
 }
 V_FN void v_pair_bf16_tail(const void *p, int64_t n, vf *even, vf *odd) {
-    v_split_bf16(_mm512_maskz_loadu_epi16((__mmask32)((UINT64_C(1) << n) - 1u), p), even, odd);
+    const __m512i words = _mm512_maskz_loadu_epi16((__mmask32)((UINT64_C(1) << n) - 1u), p);
+    *even = v_even_of(words);
+    *odd = v_odd_of(words);
 }
 V_FN void v_narrow_f16(uint16_t *p, vf v) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
@@ -81,8 +88,9 @@ V_FN void v_sum4(vf a, vf b, vf c, vf d, float *out) {
 }
 
 #define DOT_COLS 8
-#define dot_rows(n) ((n) <= 6 ? 4 : 3)
+#define dot_rows(dt, n) ((n) <= 6 ? 4 : 3)
 #define dot_chains(n) ((n) == 1 ? 4 : (n) == 2 ? 2 : 1)
+#define dot_keeps(sums) 1
 #define AXPY_COLS 8
 #define axpy_vectors(n) ((n) <= 2 ? 8 : (n) <= 3 ? 6 : (n) <= 6 ? 4 : 3)
 #define ML_GEMV_IMPL ml_gemv_avx512

@@ -32,15 +32,17 @@ static inline void dot(const ml_gemv_block *b, ml_dtype dt) {
     const int64_t row_bytes = b->ldw * (int64_t)ml_dtype_size_of(dt);
     for (int64_t i = 0; i < b->rows; i++, w += row_bytes) {
         for (int j = 0; j < b->n; j++) {
-            const float *x = b->x + j * b->ldx;
             float lanes[LANES] = {0};
-            int64_t p = 0;
-            for (; p + LANES <= b->k; p += LANES) {
-                for (int l = 0; l < LANES; l++)
-                    lanes[l] += load(w, dt, p + l) * x[p + l];
+            const float *x = b->x + j * ML_GEMV_X_BLOCK;
+            for (int64_t p = 0; p < b->k; p += ML_GEMV_X_BLOCK, x += ML_GEMV_X_BLOCK * b->n) {
+                int64_t count = b->k - p < ML_GEMV_X_BLOCK ? b->k - p : ML_GEMV_X_BLOCK, q = 0;
+                for (; q + LANES <= count; q += LANES) {
+                    for (int l = 0; l < LANES; l++)
+                        lanes[l] += load(w, dt, p + q + l) * x[q + l];
+                }
+                for (int l = 0; q < count; q++, l++)
+                    lanes[l] += load(w, dt, p + q) * x[q];
             }
-            for (int l = 0; p < b->k; p++, l++)
-                lanes[l] += load(w, dt, p) * x[p];
             float sum =
                 ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
             float *y = &b->y[i * b->n + j];
@@ -56,7 +58,7 @@ static inline void axpy(const ml_gemv_block *b, ml_dtype dt) {
     const int64_t step_bytes = b->ldw * (int64_t)ml_dtype_size_of(dt);
     for (int64_t p = 0; p < b->k; p++, w += step_bytes) {
         for (int j = 0; j < b->n; j++) {
-            const float x = b->x[j * b->ldx + p];
+            const float x = b->x[p * b->x_rs + j * b->x_cs];
             float *y = b->y + j * b->ldy;
             for (int64_t i = 0; i < b->rows; i++)
                 y[i] += load(w, dt, i) * x;
@@ -75,10 +77,14 @@ KERNELS(f32, ML_F32)
 KERNELS(f16, ML_F16)
 KERNELS(bf16, ML_BF16)
 
-static void pack_x(float *dst, const ml_mat *src, int64_t k, int64_t padded_k, bool pairs) {
-    (void)pairs; /* rows are read element by element */
-    load_run(dst, src->data, src->dtype, src->rs, k);
-    memset(dst + k, 0, (size_t)(padded_k - k) * sizeof(float));
+static void pack_x(float *dst, const ml_mat *src, int64_t k, ml_gemv_x_layout to) {
+    for (int64_t p = 0; p < k; p += ML_GEMV_X_BLOCK, dst += ML_GEMV_X_BLOCK * to.total) {
+        for (int j = 0; j < to.n; j++) {
+            for (int64_t i = 0; i < ML_GEMV_X_BLOCK; i++)
+                dst[j * ML_GEMV_X_BLOCK + i] =
+                    p + i < k ? load(src->data, src->dtype, (p + i) * src->rs + j * src->cs) : 0.0f;
+        }
+    }
 }
 
 static void pack_w(float *dst, int64_t ld, const ml_mat *src, int64_t rows, int64_t k) {

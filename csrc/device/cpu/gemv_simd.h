@@ -8,6 +8,7 @@
  *   v_narrow_f16, v_narrow_bf16 (W elements)
  *   v_sum4(a, b, c, d, out) out[0..3] = the sums of four vectors; how each is formed depends on nothing else
  *   DOT_COLS, dot_rows(dt, n), dot_chains(n)  most columns of a tile; its rows; accumulators along k for each sum
+ *   dot_keeps(sums)  whether a tile with so many sums has a register to spare for an operand that several products use
  *   AXPY_COLS, axpy_vectors(n)                most columns of a tile; its vectors along the rows
  *   ML_GEMV_IMPL            the name of the table
  * and may define dot_f16_1, a kernel of its own for one column of f16 rows, with ML_GEMV_OWN_DOT_F16_1.
@@ -61,6 +62,14 @@ typedef struct dot_shape { /* constants of an instance */
     int dt, rows, n, chains;
 } dot_shape;
 
+/* A loaded vector that several products use: without this a compiler may fold the load into each of them, and loads,
+ * not products, become the limit. */
+ML_INLINE vf keep(vf v, dot_shape t) {
+    if (dot_keeps(t.rows * t.n))
+        __asm__("" : "+v"(v));
+    return v;
+}
+
 /* Adds the products of one unit of k. The shorter side of the tile stays in registers. */
 ML_INLINE void dot_unit(dot_sums *s, dot_shape t, int chain, const void *w, int64_t ldw, const float *x) {
     const int unit = t.dt == ML_BF16 ? 2 : 1;
@@ -70,14 +79,14 @@ ML_INLINE void dot_unit(dot_sums *s, dot_shape t, int chain, const void *w, int6
             vf wv[8];
             ML_UNROLL for (int r = 0; r < t.rows; r++) wv[r] = dot_w(at(w, t.dt, r * ldw), t.dt, l);
             ML_UNROLL for (int j = 0; j < t.n; j++) {
-                const vf xv = v_load(x + j * ML_GEMV_X_BLOCK + l * W);
+                const vf xv = keep(v_load(x + j * ML_GEMV_X_BLOCK + l * W), t);
                 ML_UNROLL for (int r = 0; r < t.rows; r++) s->acc[r][j][c] = v_fma(wv[r], xv, s->acc[r][j][c]);
             }
         } else {
             vf xv[DOT_COLS];
             ML_UNROLL for (int j = 0; j < t.n; j++) xv[j] = v_load(x + j * ML_GEMV_X_BLOCK + l * W);
             ML_UNROLL for (int r = 0; r < t.rows; r++) {
-                const vf wv = dot_w(at(w, t.dt, r * ldw), t.dt, l);
+                const vf wv = keep(dot_w(at(w, t.dt, r * ldw), t.dt, l), t);
                 ML_UNROLL for (int j = 0; j < t.n; j++) s->acc[r][j][c] = v_fma(wv, xv[j], s->acc[r][j][c]);
             }
         }
@@ -99,8 +108,8 @@ ML_INLINE void dot_tail(dot_sums *s, dot_shape t, const void *w, int64_t ldw, co
         } else {
             const v_tail tail = v_tail_of(count);
             const vf wv = load_w_tail(wr, t.dt, count, tail);
-            ML_UNROLL for (int j = 0; j < t.n; j++)
-                s->acc[r][j][0] = v_fma(wv, v_load_tail(x + j * ML_GEMV_X_BLOCK, tail), s->acc[r][j][0]);
+            ML_UNROLL for (int j = 0; j < t.n; j++) s->acc[r][j][0] =
+                v_fma(wv, v_load_tail(x + j * ML_GEMV_X_BLOCK, tail), s->acc[r][j][0]);
         }
     }
 }
@@ -263,7 +272,8 @@ ML_INLINE void axpy_part(const ml_gemv_block *b, int dt, int n, int64_t row, int
     }
 #if DOT_COLS == 8
 #define FROM_2(M, suffix, dt)                                                                                          \
-    M(suffix, dt, 2) M(suffix, dt, 3) M(suffix, dt, 4) M(suffix, dt, 5) M(suffix, dt, 6) M(suffix, dt, 7) M(suffix, dt, 8)
+    M(suffix, dt, 2)                                                                                                   \
+    M(suffix, dt, 3) M(suffix, dt, 4) M(suffix, dt, 5) M(suffix, dt, 6) M(suffix, dt, 7) M(suffix, dt, 8)
 #define LIST_N(f) {0, f##_1, f##_2, f##_3, f##_4, f##_5, f##_6, f##_7, f##_8}
 #else
 #define FROM_2(M, suffix, dt) M(suffix, dt, 2) M(suffix, dt, 3) M(suffix, dt, 4)
