@@ -11,7 +11,15 @@ import metallic as ml
 
 
 def test_the_family():
-    for error in (ml.ShapeError, ml.DTypeError, ml.DeviceError, ml.UnsupportedError, ml.CompileError, ml.CheckError, ml.ResourceNotCached):
+    for error in (
+        ml.ShapeError,
+        ml.DTypeError,
+        ml.DeviceError,
+        ml.UnsupportedError,
+        ml.CompileError,
+        ml.CheckError,
+        ml.ResourceNotCached,
+    ):
         assert issubclass(error, ml.MetallicError) and issubclass(error, RuntimeError)
         assert error.__module__ == "metallic" and error.__doc__
         copy = pickle.loads(pickle.dumps(error("text")))
@@ -75,9 +83,11 @@ def test_messages(call, error, parts):
     [
         lambda: ml.matmul(A), lambda: ml.matmul(), lambda: ml.matmul(A, A, A), lambda: ml.matmul(a=A, b=A),
         lambda: ml.matmul(A, A.T, no_such=1), lambda: ml.linear(A, A, weight=A), lambda: ml.add(A, 1, 2),
-        lambda: ml.matmul_mlx(A, A.T, backend="mps"), lambda: ml.default_context().matmul(A, A.T, ctx=ml.default_context()),
-        lambda: ml.array(), lambda: ml.array(A, None, "cpu"), lambda: ml.Context("cpu", "x"), lambda: ml.Context("cpu", device="cpu"),
-        lambda: ml.prefs("x"), lambda: ml.ResourceCache(True), lambda: ml.set_num_threads("2"),
+        lambda: ml.matmul_mlx(A, A.T, backend="mps"),
+        lambda: ml.default_context().matmul(A, A.T, ctx=ml.default_context()),
+        lambda: ml.array(), lambda: ml.array(A, None, "cpu"), lambda: ml.Context("cpu", "x"),
+        lambda: ml.Context("cpu",
+        device="cpu"), lambda: ml.prefs("x"), lambda: ml.ResourceCache(True), lambda: ml.set_num_threads("2"),
     ],
 )  # fmt: skip
 def test_calls_that_do_not_fit_the_signature(call):

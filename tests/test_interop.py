@@ -29,7 +29,8 @@ needs_ml_dtypes = pytest.mark.skipif(ml_dtypes is None, reason="ml_dtypes is not
 needs_torch = pytest.mark.skipif(torch is None, reason="PyTorch is not installed")
 
 PAIRS = [
-    (np.float32, ml.float32), (np.float16, ml.float16), (np.int32, ml.int32), (np.uint8, ml.uint8), (np.bool_, ml.bool_),
+    (np.float32, ml.float32), (np.float16, ml.float16), (np.int32, ml.int32), (np.uint8, ml.uint8),
+    (np.bool_, ml.bool_),
 ]  # fmt: skip
 PAIR_IDS = [np.dtype(a).name for a, _ in PAIRS]
 
@@ -43,7 +44,8 @@ def address(a) -> int:
 
 @pytest.mark.parametrize("np_dtype, dtype", PAIRS, ids=PAIR_IDS)
 @pytest.mark.parametrize(
-    "view", [lambda a: a, lambda a: a.T, lambda a: a[::-2, 1:], lambda a: a[:0], lambda a: a[1, 2], lambda a: a[None, :, None]]
+    "view",
+    [lambda a: a, lambda a: a.T, lambda a: a[::-2, 1:], lambda a: a[:0], lambda a: a[1, 2], lambda a: a[None, :, None]]
 )  # fmt: skip
 def test_numpy_is_shared(np_dtype, dtype, view):
     base = np.arange(12).reshape(3, 4).astype(np_dtype)
@@ -105,9 +107,9 @@ NEEDS_COPY = {
     "swapped i4": lambda: np.arange(6, dtype=">i4").reshape(2, 3)[:, ::-1],
     "swapped f8": lambda: np.arange(6, dtype=">f8").reshape(2, 3),
     "swapped i8": lambda: np.arange(6, dtype=">i8").reshape(2, 3),
-    "misaligned": lambda: np.frombuffer(b"x" + np.arange(6, dtype=np.float32).tobytes(), np.uint8)[1:]
-    .view(np.float32)
-    .reshape(2, 3),
+    "misaligned": lambda: (
+        np.frombuffer(b"x" + np.arange(6, dtype=np.float32).tobytes(), np.uint8)[1:].view(np.float32).reshape(2, 3)
+    ),
     "odd strides": lambda: np.zeros(3, np.dtype([("tag", "u1"), ("value", "f4")]))["value"],
     "odd strides f2": lambda: np.ones((2, 3), np.dtype([("tag", "u1"), ("value", "f2")]))["value"],
 }
@@ -147,7 +149,8 @@ def test_int64_is_checked():
 @pytest.mark.parametrize(
     "wrong",
     [
-        np.zeros(2, np.complex64), np.zeros(2, np.int16), np.zeros(2, np.uint32), np.zeros(2, "U3"), np.zeros(2, "M8[s]"),
+        np.zeros(2, np.complex64), np.zeros(2, np.int16), np.zeros(2, np.uint32), np.zeros(2, "U3"),
+        np.zeros(2, "M8[s]"),
         np.array([None]), "text", object(), None, [1, "a"], {1: 2}, 1j, np.zeros(2, [("a", "f4")]),
     ],
     ids=repr,
@@ -171,9 +174,11 @@ def test_more_than_eight_dimensions():
     "obj, dtype, value",
     [
         (3, ml.int32, 3), (3.5, ml.float32, 3.5), (True, ml.bool_, True), ([], ml.float32, []),
-        ([[1, 2], [3, 4]], ml.int32, [[1, 2], [3, 4]]), ((1, 2.5), ml.float32, [1, 2.5]), ([True, False], ml.bool_, [True, False]),
+        ([[1, 2], [3, 4]], ml.int32, [[1, 2], [3, 4]]), ((1, 2.5), ml.float32, [1, 2.5]),
+        ([True, False], ml.bool_, [True, False]),
         ([True, 2], ml.int32, [1, 2]), (np.float32(2), ml.float32, 2), (np.float64(2), ml.float32, 2),
-        (np.int64(2), ml.int32, 2), ([np.ones(2), [1, 2]], ml.float32, [[1, 1], [1, 2]]), (np.float16(0.5), ml.float16, 0.5),
+        (np.int64(2), ml.int32, 2), ([np.ones(2), [1, 2]], ml.float32, [[1, 1], [1, 2]]),
+        (np.float16(0.5), ml.float16, 0.5),
     ],
 )  # fmt: skip
 def test_lists_and_scalars(obj, dtype, value):
@@ -252,7 +257,13 @@ def test_objects_that_know_only_array():
 def test_numpy_out_is_shared(np_dtype, dtype):
     x = ml.ones((3, 4), dtype)
     for view in (x, x.T, x[::-1, 1::2], x[0, 0], x[:0]):
-        for a in (view.numpy(), np.asarray(view), np.array(view, copy=False), np.from_dlpack(view), view.numpy(copy=False)):
+        for a in (
+            view.numpy(),
+            np.asarray(view),
+            np.array(view, copy=False),
+            np.from_dlpack(view),
+            view.numpy(copy=False),
+        ):
             assert a.dtype == np_dtype and a.shape == view.shape
             assert view.size == 0 or np.shares_memory(a, np.asarray(x))
         assert view.size == 0 or not np.shares_memory(view.numpy(copy=True), np.asarray(x))
@@ -521,6 +532,14 @@ def loop(call, n):
         call()
 
 
+def fails(error, call, *args):
+    try:
+        call(*args)
+    except error:
+        return
+    raise AssertionError("no exception")
+
+
 def in_prefs():
     with ml.prefs(matmul_backend="mlx", dispatch=["matmul", "softmax"]), ml.scope("label", layer=1):
         pass
@@ -537,8 +556,8 @@ LEAKS = {
     "operators": lambda: (OWN + SOURCE) @ SOURCE - 1,
     "index": lambda: OWN[1:, None, ::-1].T,
     "assign": lambda: OUT.__setitem__((0, slice(None)), WIDE[0]),
-    "errors": lambda: pytest.raises(ml.ShapeError, ml.matmul, SOURCE, np.ones((3, 3))),
-    "bad import": lambda: pytest.raises(ml.DTypeError, ml.array, BAD),
+    "errors": lambda: fails(ml.ShapeError, ml.matmul, SOURCE, np.ones((3, 3))),
+    "bad import": lambda: fails(ml.DTypeError, ml.array, BAD),
     "context": lambda: ml.Context("cpu", matmul_backend="mlx").matmul(OWN, OWN),
     "prefs": lambda: in_prefs(),
     "repr": lambda: repr(OWN),
@@ -571,7 +590,7 @@ def test_nothing_leaks(name):
         tracemalloc.stop()
     assert [sys.getrefcount(o) for o in objects] == before
     assert ml.default_context().memory_stats()["bytes_in_use"] == in_use
-    assert grown < max(4096, n), f"{grown} bytes after {n} calls"
+    assert grown < 16384, f"{grown} bytes after {n} calls"
 
 
 def test_outputs_that_share_memory_with_an_operand():

@@ -43,11 +43,11 @@ def test_tensors_arrays_and_scalars(op):
             continue
         result = op(left, right)
         assert isinstance(result, ml.Tensor) and result.dtype is ml.float32
-        l, r = (np.asarray(o, np.float32) for o in (left, right))
-        np.testing.assert_array_equal(np.asarray(result), op(l, r))
+        first, second = (np.asarray(o, np.float32) for o in (left, right))
+        np.testing.assert_array_equal(np.asarray(result), op(first, second))
 
 
-@pytest.mark.parametrize("op, function", list(zip(OPERATORS, FUNCTIONS)), ids=name)
+@pytest.mark.parametrize("op, function", list(zip(OPERATORS, FUNCTIONS, strict=True)), ids=name)
 def test_functions_and_methods_are_the_operators(op, function):
     x, y = ml.array(f32(3, 1)), ml.array(f32(1, 4))
     expected = values(op(x, y))
@@ -63,7 +63,8 @@ def test_functions_and_methods_are_the_operators(op, function):
 def test_broadcasting_is_numpys(data):
     shape = data.draw(st.lists(st.integers(0, 4), max_size=4))
     shapes = [
-        tuple(data.draw(st.sampled_from([n, 1])) for n in shape[data.draw(st.integers(0, len(shape))) :]) for _ in range(2)
+        tuple(data.draw(st.sampled_from([n, 1])) for n in shape[data.draw(st.integers(0, len(shape))) :])
+        for _ in range(2)
     ]
     a, b = f32(*shapes[0]), f32(*shapes[1])
     result = ml.array(a) + b
@@ -174,13 +175,25 @@ def test_operands_that_are_none():
 @pytest.mark.parametrize("op", IN_PLACE, ids=name)
 @pytest.mark.parametrize("dtype", FLOATS, ids=name)
 def test_in_place_keeps_the_dtype(op, dtype):
-    for other in (2, 2.5, np.float64(2), ml.full((2,), 3, ml.float32), ml.full((1,), 3, ml.float16), np.full(2, 3.0), ml.ones(2, ml.int32)):
+    for other in (
+        2,
+        2.5,
+        np.float64(2),
+        ml.full((2,), 3, ml.float32),
+        ml.full((1,), 3, ml.float16),
+        np.full(2, 3.0),
+        ml.ones(2, ml.int32),
+    ):
         x = ml.full((3, 2), 6, dtype)
         view = x[1]
         result = op(view, other)
         assert result is view and result.dtype is dtype
         exact = op(np.full(2, 6.0), np.asarray(other if np.isscalar(other) else other.tolist()))
-        assert x[1].tolist() == ml.array(exact, dtype=dtype).tolist() and x[0].tolist() == [6, 6] and x[2].tolist() == [6, 6]
+        assert (
+            x[1].tolist() == ml.array(exact, dtype=dtype).tolist()
+            and x[0].tolist() == [6, 6]
+            and x[2].tolist() == [6, 6]
+        )
 
 
 def test_in_place_on_integers():

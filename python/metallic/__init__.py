@@ -13,7 +13,6 @@ from ._core import (
     DType,
     ResourceCache,
     Tensor,
-    __version__,
     add,
     addmm,
     array,
@@ -41,6 +40,7 @@ from ._core import (
     subtract,
     uint8,
 )
+from ._core import __version__ as __version__
 from ._creation import empty, empty_like, full, full_like, ones, ones_like, zeros, zeros_like
 from ._errors import (
     CheckError,

@@ -1,6 +1,7 @@
 # Array arguments are Tensor, numpy.ndarray, anything with DLPack or the buffer protocol.
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ContextManager, Literal
+from contextlib import AbstractContextManager as ContextManager
+from typing import Any, Literal
 
 __version__: str
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Iterable
-from typing import Any, ContextManager
+from contextlib import AbstractContextManager as ContextManager
+from typing import Any
 
 from . import _core
 
@@ -57,7 +58,7 @@ def _row(record: dict[str, Any]) -> tuple[str, ...]:
 def _plain_table(columns: Iterable[str], rows: list[tuple[str, ...]]) -> str:
     table = [tuple(columns), *rows]
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in table]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
 
@@ -75,10 +76,9 @@ def _table(title: str, columns: Iterable[str], rows: list[tuple[str, ...]]) -> s
         table.add_column(column, no_wrap=True, justify="right" if column[-2:] in ("us", "es", "ed", "ch") else "left")
     for row in rows:
         table.add_row(*(cell.replace("[", "\\[") for cell in row))
-    console = Console(width=400, color_system=None, force_terminal=False, file=open(os.devnull, "w"), record=True)
-    with console.file:
-        console.print(table)
-    return "\n".join(line.rstrip() for line in console.export_text().splitlines())
+    out = io.StringIO()
+    Console(file=out, width=400, color_system=None, force_terminal=False).print(table)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
 class Profile:
@@ -123,7 +123,8 @@ class Profile:
 
     @property
     def routes(self) -> list[dict[str, Any]]:
-        """Dispatches grouped by operation, backend, variant, impl and reasons: count, host_us, device_us; slowest first.
+        """Dispatches grouped by operation, backend, variant, impl and reasons: count, host_us, device_us; slowest
+        first.
 
         >>> import metallic as ml
         >>> with ml.profile() as prof:

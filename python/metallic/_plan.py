@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,14 +26,14 @@ class Plan:
     __module__ = "metallic"
     __slots__ = {
         "_fields": None,
-        "op": "The operation: 'matmul', ...",
         "backend": "Who computes: 'mlx', 'mps', 'gemv', ...; empty where there is no choice.",
-        "variant": "The shape class or kernel family: 'small_n(1)', 'gemm_simd(64x64)', ...",
-        "impl": "The implementation that runs: 'cpu/gemv_avx512', 'OpenBLAS 0.3.34', ...",
-        "why": "Reasons as text, in the order they came up.",
-        "predicted_us": "Predicted time in microseconds.",
         "bytes": "Bytes read and written.",
         "flops": "Floating-point operations, two per multiply-add.",
+        "impl": "The implementation that runs: 'cpu/gemv_avx512', 'OpenBLAS 0.3.34', ...",
+        "op": "The operation: 'matmul', ...",
+        "predicted_us": "Predicted time in microseconds.",
+        "variant": "The shape class or kernel family: 'small_n(1)', 'gemm_simd(64x64)', ...",
+        "why": "Reasons as text, in the order they came up.",
     }
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
@@ -90,10 +91,8 @@ def explain(fn: Callable, *args: Any, **kwargs: Any) -> Plan:
     try:
         fn(*args, **kwargs)
     except BaseException:
-        try:
+        with contextlib.suppress(ValueError):  # nothing had been planned yet
             _core._explain_end()
-        except ValueError:  # nothing had been planned yet
-            pass
         raise
     return Plan(json.loads(_core._explain_end()))
 
