@@ -1,0 +1,4 @@
+// Everything translated code may use; precompiled by the host.
+#pragma once
+
+#include "names.h"
