@@ -20,7 +20,7 @@
 #define TASK_NS 20000.0
 #define TASKS_PER_THREAD 8
 /* Columns a task must have before it pays to pack its own copy of A. */
-#define PRIVATE_A_MIN_COLUMNS 256
+#define PRIVATE_A_MIN_COLUMNS 128
 /* B is multiplied where it lies, if it lies well, when at most so many strips of A will read each panel, or when it is
  * so small that rereading it costs nothing. */
 #define IN_PLACE_MAX_STRIPS 2
@@ -37,8 +37,7 @@ typedef struct gemm_run {
     int64_t strips, panels;  /* PANEL: of the problem */
     int64_t strip_rows;      /* PANEL: rows of a strip, at most mr, evened out so that no strip is nearly empty */
     bool in_place;           /* PANEL: whole panels of an f32 row-major B are not packed */
-    int64_t chunk;           /* PANEL: panels per task */
-    int64_t chunks;          /* PANEL: tasks per problem */
+    int64_t chunks;          /* PANEL: tasks per problem, of panels in even parts */
     int64_t group;           /* PANEL: problems per task */
 
     /* BLOCKED: the macro block at work */
@@ -171,8 +170,7 @@ static float *private_of(const gemm_run *run, int worker) {
 
 static void panel_task_shared_a(void *arg, int64_t task, int worker) {
     const gemm_run *run = arg;
-    int64_t first = task * run->chunk;
-    const int64_t range[2] = {first, min64(first + run->chunk, run->panels)};
+    const int64_t range[2] = {task * run->panels / run->chunks, (task + 1) * run->panels / run->chunks};
     panel_columns(run, &run->problem, run->shared, private_of(run, worker), range);
 }
 
@@ -186,8 +184,8 @@ static void pack_task_shared_a(void *arg, int64_t task, int worker) {
 static void panel_task_private_a(void *arg, int64_t task, int worker) {
     const gemm_run *run = arg;
     int64_t batch = run->args->op->matmul.batch;
-    int64_t first = task / run->chunks * run->group, chunk = task % run->chunks * run->chunk;
-    const int64_t range[2] = {chunk, min64(chunk + run->chunk, run->panels)};
+    int64_t first = task / run->chunks * run->group, chunk = task % run->chunks;
+    const int64_t range[2] = {chunk * run->panels / run->chunks, (chunk + 1) * run->panels / run->chunks};
     float *b_packed = private_of(run, worker);
     float *a_packed = b_packed + (run->layout.private_bytes - run->layout.a_bytes) / (int64_t)sizeof(float);
     for (int64_t i = first; i < min64(first + run->group, batch); i++) {
@@ -209,8 +207,9 @@ static void panel_split(gemm_run *run, int threads, double columns_ns, double pr
     chunks = min64(chunks, batch >= TASKS_PER_THREAD * threads && !shared ? 1 : TASKS_PER_THREAD * threads);
     if (!shared)
         chunks = min64(chunks, max64(run->n / PRIVATE_A_MIN_COLUMNS, batch == 1 ? min64(threads, run->panels) : 1));
-    run->chunk = ceil_div(run->panels, chunks);
-    run->chunks = ceil_div(run->panels, run->chunk);
+    if (batch == 1 && chunks > threads) /* few tasks: the same number for each thread */
+        chunks = chunks / threads * threads;
+    run->chunks = chunks;
     if (run->chunks == 1 && problem_ns < TASK_NS)
         run->group = min64((int64_t)(TASK_NS / problem_ns) + 1, ceil_div(batch, threads));
 }
@@ -222,7 +221,6 @@ static void run_panel(gemm_run *run, int threads) {
     run->strip_rows = run->strips == 1 ? m : ceil_div(m, run->strips);
     run->panels = ceil_div(n, run->impl->nr);
     run->in_place = run->strips <= IN_PLACE_MAX_STRIPS || n * k * (int64_t)sizeof(float) <= IN_PLACE_MAX_BYTES;
-    run->chunk = run->panels;
     run->chunks = 1;
     run->group = batch;
 
