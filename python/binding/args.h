@@ -12,10 +12,14 @@
     X(a)                                                                                                               \
     X(activation)                                                                                                      \
     X(alpha)                                                                                                           \
+    X(array2string)                                                                                                    \
+    X(asarray)                                                                                                         \
+    X(astype)                                                                                                          \
     X(axis)                                                                                                            \
     X(b)                                                                                                               \
     X(backend)                                                                                                         \
     X(beta)                                                                                                            \
+    X(bfloat16)                                                                                                        \
     X(bias)                                                                                                            \
     X(c)                                                                                                               \
     X(cache)                                                                                                           \
@@ -26,8 +30,10 @@
     X(dl_device)                                                                                                       \
     X(dtype)                                                                                                           \
     X(max_version)                                                                                                     \
+    X(ml_dtypes)                                                                                                       \
     X(n)                                                                                                               \
     X(name)                                                                                                            \
+    X(numpy)                                                                                                           \
     X(obj)                                                                                                             \
     X(op)                                                                                                              \
     X(out)                                                                                                             \
@@ -39,8 +45,10 @@
     X(transpose_b)                                                                                                     \
     X(value)                                                                                                           \
     X(variant)                                                                                                         \
+    X(view)                                                                                                            \
     X(weight)                                                                                                          \
     X(x)                                                                                                               \
+    X(_rebuild)                                                                                                        \
     X(__array__)                                                                                                       \
     X(__dlpack__)                                                                                                      \
     X(__dlpack_device__)                                                                                               \

@@ -1,8 +1,7 @@
 /* Context, ResourceCache, and which context a call runs in. */
 #include "mlpy.h"
 
-/* ---- preferences ----------------------------------------------------------------------------------------------------
- */
+/* ---- preferences ------------------------------------------------------------------------------------------------- */
 
 static PyObject *pref_text(PyObject *value) {
     if (PyBool_Check(value))
@@ -47,8 +46,7 @@ void mlpy_prefs_free(mlpy_prefs *prefs) {
     *prefs = (mlpy_prefs){0};
 }
 
-/* ---- which context
- * --------------------------------------------------------------------------------------------------- */
+/* ---- which context ----------------------------------------------------------------------------------------------- */
 
 ml_context *mlpy_default_context(mlpy_state *st) {
     ml_context *ctx = __atomic_load_n(&st->ctx, __ATOMIC_ACQUIRE), *made = NULL;
@@ -98,8 +96,7 @@ ml_context *mlpy_context_of_tensor(mlpy_state *st, const ml_tensor *t) {
     return ctx;
 }
 
-/* ---- Context
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- Context ----------------------------------------------------------------------------------------------------- */
 
 static PyObject *context_wrap(mlpy_state *st, ml_context *ctx) {
     mlpy_context *self = PyObject_New(mlpy_context, st->context_type);
@@ -304,8 +301,7 @@ PyObject *mlpy_default_context_object(PyObject *module, PyObject *ignored) {
     return context_wrap(st, ctx);
 }
 
-/* ---- ResourceCache
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- ResourceCache ----------------------------------------------------------------------------------------------- */
 
 static PyObject *cache_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"cached_only", NULL};

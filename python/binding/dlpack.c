@@ -40,7 +40,7 @@ typedef struct dl_managed_versioned {
 #define LEGACY_NAME "dltensor"
 #define VERSIONED_NAME "dltensor_versioned"
 
-/* ---- out ---- */
+/* ---- out --------------------------------------------------------------------------------------------------------- */
 
 /* What an exported capsule owns: one allocation with the shape, and a reference to the tensor. The deleters use neither
  * Python nor its allocator, since anybody may call them from any thread. */
@@ -179,7 +179,7 @@ PyObject *mlpy_dlpack_device(PyObject *self, PyObject *ignored) {
     return Py_BuildValue("(ii)", DL_CPU, 0);
 }
 
-/* ---- in ---- */
+/* ---- in ---------------------------------------------------------------------------------------------------------- */
 
 static int kind_of(const dl_tensor *d) {
     if (d->dtype.lanes != 1)

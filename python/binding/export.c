@@ -3,8 +3,7 @@
 
 #include <string.h>
 
-/* ---- buffer protocol ------------------------------------------------------------------------------------------------
- */
+/* ---- buffer protocol --------------------------------------------------------------------------------------------- */
 
 typedef struct exported {
     Py_ssize_t shape[ML_MAX_DIMS], strides[ML_MAX_DIMS];
@@ -117,19 +116,11 @@ PyType_Spec mlpy_raw_spec = {
     .slots = raw_slots,
 };
 
-/* ---- NumPy
- * ------------------------------------------------------------------------------------------------------------ */
-
-static PyObject *numpy_asarray(PyObject *obj) {
-    PyObject *numpy = PyImport_ImportModule("numpy");
-    PyObject *array = numpy ? PyObject_CallMethod(numpy, "asarray", "(O)", obj) : NULL;
-    Py_XDECREF(numpy);
-    return array;
-}
+/* ---- NumPy ------------------------------------------------------------------------------------------------------- */
 
 static PyObject *bfloat16_array(PyObject *self) {
     mlpy_state *st = mlpy_state_of(self);
-    PyObject *ml_dtypes = PyImport_ImportModule("ml_dtypes");
+    PyObject *ml_dtypes = mlpy_module(st, MLPY_S_ml_dtypes);
     if (!ml_dtypes) {
         if (PyErr_ExceptionMatches(PyExc_ImportError)) {
             PyErr_Clear();
@@ -138,16 +129,16 @@ static PyObject *bfloat16_array(PyObject *self) {
         return NULL;
     }
     PyObject *result = NULL, *bits = NULL;
-    PyObject *bfloat16 = PyObject_GetAttrString(ml_dtypes, "bfloat16");
+    PyObject *bfloat16 = PyObject_GetAttr(ml_dtypes, st->names[MLPY_S_bfloat16]);
     mlpy_tensor *raw = bfloat16 ? PyObject_New(mlpy_tensor, st->raw_type) : NULL;
     if (raw) {
         raw->t = mlpy_tensor_of(self);
         ml_tensor_retain(raw->t);
-        bits = numpy_asarray((PyObject *)raw);
+        bits = mlpy_numpy_asarray(st, (PyObject *)raw);
         Py_DECREF(raw);
     }
     if (bits)
-        result = PyObject_CallMethod(bits, "view", "(O)", bfloat16);
+        result = PyObject_CallMethodOneArg(bits, st->names[MLPY_S_view], bfloat16);
     Py_XDECREF(bits);
     Py_XDECREF(bfloat16);
     Py_DECREF(ml_dtypes);
@@ -159,27 +150,28 @@ static PyObject *shared_array(PyObject *self) {
     if (mlpy_tensor_of(self)->view.dtype == ML_BF16)
         return bfloat16_array(self);
     PyObject *view = PyMemoryView_FromObject(self);
-    PyObject *array = view ? numpy_asarray(view) : NULL;
+    PyObject *array = view ? mlpy_numpy_asarray(mlpy_state_of(self), view) : NULL;
     Py_XDECREF(view);
     return array;
 }
 
 /* array, copied when asked; takes the reference. */
-static PyObject *maybe_copy(PyObject *array, int copy) {
+static PyObject *maybe_copy(const mlpy_state *st, PyObject *array, int copy) {
     if (!array || copy != 1)
         return array;
-    PyObject *copied = PyObject_CallMethod(array, "copy", NULL);
+    PyObject *copied = PyObject_CallMethodNoArgs(array, st->names[MLPY_S_copy]);
     Py_DECREF(array);
     return copied;
 }
 
 PyObject *mlpy_numpy(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     static const mlpy_signature sig = {"numpy", 1, 0, 0, 0, {MLPY_S_copy}};
+    mlpy_state *st = mlpy_state_of(self);
     PyObject *v[1];
     int copy;
-    if (mlpy_parse(mlpy_state_of(self), &sig, args, nargs, kwnames, v) < 0 || mlpy_arg_copy(v[0], &copy) < 0)
+    if (mlpy_parse(st, &sig, args, nargs, kwnames, v) < 0 || mlpy_arg_copy(v[0], &copy) < 0)
         return NULL;
-    return maybe_copy(shared_array(self), copy);
+    return maybe_copy(st, shared_array(self), copy);
 }
 
 /* Whether array has the dtype already. */
@@ -199,21 +191,20 @@ PyObject *mlpy_array_protocol(PyObject *self, PyObject *const *args, Py_ssize_t 
         return NULL;
     PyObject *array = shared_array(self);
     if (!array || !v[0] || v[0] == Py_None)
-        return maybe_copy(array, copy);
+        return maybe_copy(st, array, copy);
     int same = has_dtype(st, array, v[0]);
     PyObject *result = NULL;
     if (same > 0)
-        return maybe_copy(array, copy);
+        return maybe_copy(st, array, copy);
     if (same == 0 && copy == 0)
         PyErr_Format(PyExc_ValueError, "__array__: dtype %S needs a copy (copy=False)", v[0]);
     else if (same == 0)
-        result = PyObject_CallMethod(array, "astype", "(O)", v[0]);
+        result = PyObject_CallMethodOneArg(array, st->names[MLPY_S_astype], v[0]);
     Py_DECREF(array);
     return result;
 }
 
-/* ---- pickling
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- pickling ---------------------------------------------------------------------------------------------------- */
 
 PyObject *mlpy_reduce(PyObject *self, PyObject *ignored) {
     mlpy_state *st = mlpy_state_of(self);
@@ -236,7 +227,7 @@ PyObject *mlpy_reduce(PyObject *self, PyObject *ignored) {
     }
     bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)(ml_tensor_size(t) * (int64_t)ml_dtype_size(t->view.dtype)));
     shape = bytes ? mlpy_tuple_from(t->view.shape, t->view.ndim, 1) : NULL;
-    rebuild = shape ? PyObject_GetAttrString(PyType_GetModule(Py_TYPE(self)), "_rebuild") : NULL;
+    rebuild = shape ? PyObject_GetAttr(PyType_GetModule(Py_TYPE(self)), st->names[MLPY_S__rebuild]) : NULL;
     if (rebuild)
         result = Py_BuildValue("O(OOO)", rebuild, bytes, shape, st->dtypes[t->view.dtype]);
 done:
@@ -247,19 +238,19 @@ done:
     return result;
 }
 
-/* ---- repr
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- repr -------------------------------------------------------------------------------------------------------- */
 
 /* NumPy prints the elements, so the print options that people know apply; bfloat16 is widened for it. */
 static PyObject *elements_text(PyObject *self) {
+    const mlpy_state *st = mlpy_state_of(self);
     PyObject *source = NULL, *array = NULL, *numpy = NULL, *print = NULL, *args = NULL, *kw = NULL, *text = NULL;
     if (mlpy_tensor_of(self)->view.dtype == ML_BF16)
-        source = PyObject_CallMethod(self, "astype", "s", "float32");
+        source = PyObject_CallMethodOneArg(self, st->names[MLPY_S_astype], st->dtypes[ML_F32]);
     else
         source = Py_NewRef(self);
     array = source ? shared_array(source) : NULL;
-    numpy = array ? PyImport_ImportModule("numpy") : NULL;
-    print = numpy ? PyObject_GetAttrString(numpy, "array2string") : NULL;
+    numpy = array ? mlpy_module(st, MLPY_S_numpy) : NULL;
+    print = numpy ? PyObject_GetAttr(numpy, st->names[MLPY_S_array2string]) : NULL;
     args = print ? PyTuple_Pack(1, array) : NULL;
     kw = args ? Py_BuildValue("{ssss}", "separator", ", ", "prefix", "Tensor(") : NULL;
     if (kw)
@@ -277,7 +268,7 @@ PyObject *mlpy_repr(PyObject *self) {
     const ml_view *v = &mlpy_tensor_of(self)->view;
     const char *name = v->dtype == ML_BOOL ? "bool_" : ml_dtype_name(v->dtype), *device = v->buf->device->name;
     bool empty = ml_view_size(v) == 0;
-    PyObject *middle = empty ? PyObject_GetAttrString(self, "shape") : elements_text(self);
+    PyObject *middle = empty ? PyObject_GetAttr(self, mlpy_state_of(self)->names[MLPY_S_shape]) : elements_text(self);
     if (!middle)
         return NULL;
     PyObject *result;

@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-/* ---- giving back -------------------------------------------------------------------------------------------
+/* ---- giving back -------------------------------------------------------------------------------------------------
  * The last tensor over foreign memory may go on a thread that does not hold the GIL (a device's completion, a C++
  * thread of another library that drops a DLPack tensor of ours). Owners are then pushed on a list without locks and
  * released by the next call that enters the binding. */
@@ -138,7 +138,7 @@ ml_status mlpy_foreign_borrow(mlpy_state *st, ml_context *ctx, const mlpy_foreig
     return status;
 }
 
-/* ---- judging ---- */
+/* ---- judging ----------------------------------------------------------------------------------------------------- */
 
 /* float, half and double must say so; integers go by their size, since 'l' is 4 or 8 bytes. */
 static int kind_of_format(const char *format, int64_t itemsize, bool *swapped) {
@@ -224,7 +224,7 @@ bool mlpy_foreign_in_place(const mlpy_foreign *f, ml_view *view, char **low, int
     return true;
 }
 
-/* ---- converting ---- */
+/* ---- converting -------------------------------------------------------------------------------------------------- */
 
 /* One row: n elements at stride bytes into a contiguous row. */
 typedef struct row {

@@ -106,8 +106,7 @@ PyType_Spec mlpy_guard_spec = {
     .slots = guard_slots,
 };
 
-/* ---- makers
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- makers ------------------------------------------------------------------------------------------------------ */
 
 PyObject *mlpy_guard_scope(PyObject *module, PyObject *label) {
     if (!PyUnicode_Check(label)) {

@@ -6,17 +6,29 @@
 #define BUFFER_FLAGS (PyBUF_STRIDES | PyBUF_FORMAT)
 
 /* A class of NumPy, if NumPy has been imported by anybody; borrowed; NULL (no exception) when it has not. */
-static PyObject *np_class(PyObject **slot, const char *name) {
+static PyObject *np_class(const mlpy_state *st, PyObject **slot, const char *name) {
     if (*slot)
         return *slot;
-    PyObject *modules = PyImport_GetModuleDict();
-    PyObject *numpy = modules ? PyDict_GetItemString(modules, "numpy") : NULL;
+    PyObject *numpy = PyImport_GetModule(st->names[MLPY_S_numpy]);
     if (numpy) {
         *slot = PyObject_GetAttrString(numpy, name);
-        if (!*slot)
-            PyErr_Clear();
+        Py_DECREF(numpy);
     }
+    /* Without it there are no NumPy scalars to be recognised (NumPy may also be half imported on another thread). */
+    if (!*slot)
+        PyErr_Clear();
     return *slot;
+}
+
+PyObject *mlpy_module(const mlpy_state *st, mlpy_name name) {
+    return PyImport_ImportModuleLevelObject(st->names[name], NULL, NULL, NULL, 0);
+}
+
+PyObject *mlpy_numpy_asarray(const mlpy_state *st, PyObject *obj) {
+    PyObject *numpy = mlpy_module(st, MLPY_S_numpy);
+    PyObject *array = numpy ? PyObject_CallMethodOneArg(numpy, st->names[MLPY_S_asarray], obj) : NULL;
+    Py_XDECREF(numpy);
+    return array;
 }
 
 bool mlpy_is_scalar(mlpy_state *st, PyObject *obj) {
@@ -24,10 +36,10 @@ bool mlpy_is_scalar(mlpy_state *st, PyObject *obj) {
         return true;
     if (mlpy_is_tensor(obj) || PyUnicode_Check(obj) || PyBytes_Check(obj))
         return false;
-    PyObject *generic = np_class(&st->np_generic, "generic");
+    PyObject *generic = np_class(st, &st->np_generic, "generic");
     if (!generic || !PyType_IsSubtype(Py_TYPE(obj), (PyTypeObject *)generic))
         return false;
-    PyObject *complexfloating = np_class(&st->np_complex, "complexfloating");
+    PyObject *complexfloating = np_class(st, &st->np_complex, "complexfloating");
     return !complexfloating || !PyType_IsSubtype(Py_TYPE(obj), (PyTypeObject *)complexfloating);
 }
 
@@ -36,8 +48,7 @@ bool mlpy_is_array_like(mlpy_state *st, PyObject *obj) {
            PyObject_HasAttr((PyObject *)Py_TYPE(obj), st->names[MLPY_S___dlpack__]);
 }
 
-/* ---- the ways in
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- the ways in ------------------------------------------------------------------------------------------------- */
 
 static ml_status no_sharing(const mlpy_import_options *o, const char *why) {
     return ml_fail(ML_ERR_VALUE, "%s: cannot be shared without a copy (copy=False): %s", o->name, why);
@@ -96,7 +107,9 @@ static int bfloat16_view(PyObject *obj, mlpy_state *st, PyObject **view) {
     Py_DECREF(name);
     if (!is_bf16)
         return 0;
-    *view = PyObject_CallMethod(obj, "view", "s", "uint16");
+    PyObject *bits = PyUnicode_FromString("uint16");
+    *view = bits ? PyObject_CallMethodOneArg(obj, st->names[MLPY_S_view], bits) : NULL;
+    Py_XDECREF(bits);
     if (*view && PyObject_CheckBuffer(*view))
         return 1;
     Py_CLEAR(*view);
@@ -163,9 +176,7 @@ static ml_status take_tensor(ml_tensor *t, const mlpy_import_options *o, ml_tens
 /* numpy.asarray(obj): numbers, nested lists, objects that only know __array__. The result is imported in turn; it is
  * nobody else's memory, so nothing is counted as copied. */
 static int through_numpy(mlpy_state *st, PyObject *obj, const mlpy_import_options *o, ml_tensor **out) {
-    PyObject *numpy = PyImport_ImportModule("numpy");
-    PyObject *array = numpy ? PyObject_CallMethod(numpy, "asarray", "(O)", obj) : NULL;
-    Py_XDECREF(numpy);
+    PyObject *array = mlpy_numpy_asarray(st, obj);
     if (!array) {
         if (PyErr_ExceptionMatches(PyExc_ValueError)) { /* ragged lists */
             PyObject *type, *value, *traceback;
@@ -244,8 +255,7 @@ static int import_object(mlpy_state *st, PyObject *obj, const mlpy_import_option
     return -1;
 }
 
-/* ---- operands of a call ---------------------------------------------------------------------------------------------
- */
+/* ---- operands of a call ------------------------------------------------------------------------------------------ */
 
 static void borrow_in_place(const mlpy_import_options *o, const mlpy_foreign *f, const ml_view *view, char *low,
                             int64_t size, mlpy_operand *out) {
@@ -312,8 +322,7 @@ void mlpy_operand_clear(mlpy_operand *operand) {
     operand->t = NULL;
 }
 
-/* ---- functions
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- functions --------------------------------------------------------------------------------------------------- */
 
 /* array and asarray: v = obj, dtype, device, copy. */
 static PyObject *make_array(mlpy_state *st, PyObject *const *v, const char *name) {

@@ -210,7 +210,7 @@ int mlpy_ass_subscript(PyObject *self, PyObject *key, PyObject *value) {
     return result;
 }
 
-/* ---- nested lists ---- */
+/* ---- nested lists ------------------------------------------------------------------------------------------------ */
 
 static PyObject *element(ml_dtype dtype, const char *p) {
     double value = ml_load_element(dtype, p);

@@ -86,7 +86,7 @@ PyType_Spec mlpy_profile_spec = {
     .slots = profile_slots,
 };
 
-/* ---- functions ---- */
+/* ---- functions --------------------------------------------------------------------------------------------------- */
 
 static PyObject *explain_begin(PyObject *module, PyObject *ignored) {
     ml_explain_begin();

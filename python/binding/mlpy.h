@@ -45,7 +45,7 @@ typedef struct mlpy_cache {
     PyObject_HEAD ml_resource_cache *cache;
 } mlpy_cache;
 
-/* ---- module.c, dtype.c ------------------------------------------------------------------------------------- */
+/* ---- module.c, dtype.c ------------------------------------------------------------------------------------------- */
 
 /* Sets the Python exception of a failed call from ml_last_error(); returns NULL. */
 PyObject *mlpy_raise(mlpy_state *st, ml_status status);
@@ -57,7 +57,7 @@ PyObject *mlpy_dtype_object(mlpy_state *st, ml_dtype dtype);
 /* A DType, a name, a NumPy or ml_dtypes dtype or scalar type, or float, int, bool. DTypeError otherwise. */
 int mlpy_dtype_from(mlpy_state *st, PyObject *obj, ml_dtype *out);
 
-/* ---- context.c --------------------------------------------------------------------------------------------- */
+/* ---- context.c --------------------------------------------------------------------------------------------------- */
 
 /* The default context; borrowed; NULL with an exception set. */
 ml_context *mlpy_default_context(mlpy_state *st);
@@ -78,7 +78,7 @@ typedef struct mlpy_prefs {
 int mlpy_prefs_from(PyObject *dict, mlpy_prefs *out);
 void mlpy_prefs_free(mlpy_prefs *prefs);
 
-/* ---- guard.c ----------------------------------------------------------------------------------------------- */
+/* ---- guard.c ----------------------------------------------------------------------------------------------------- */
 
 /* Context managers that open and close something of the calling thread: a scope, overrides of preferences, a batch. */
 PyObject *mlpy_guard_scope(PyObject *module, PyObject *label);
@@ -86,7 +86,7 @@ PyObject *mlpy_guard_prefs(PyObject *module, PyObject *args, PyObject *kwargs);
 PyObject *mlpy_guard_batch(PyObject *context, PyObject *ignored);
 extern const char mlpy_prefs_doc[];
 
-/* ---- tensor.c ---------------------------------------------------------------------------------------------- */
+/* ---- tensor.c ---------------------------------------------------------------------------------------------------- */
 
 void mlpy_tensor_dealloc(PyObject *self);
 static inline bool mlpy_is_tensor(PyObject *o) {
@@ -107,7 +107,7 @@ PyObject *mlpy_tensor_result(mlpy_state *st, ml_status status, ml_tensor *t);
 int mlpy_shape_from(mlpy_state *st, PyObject *obj, int64_t lowest, ml_shape *out);
 PyObject *mlpy_tuple_from(const int64_t *values, int n, int64_t factor);
 
-/* ---- view.c ------------------------------------------------------------------------------------------------ */
+/* ---- view.c ------------------------------------------------------------------------------------------------------ */
 
 PyObject *mlpy_get_t(PyObject *self, void *closure);
 PyObject *mlpy_get_mt(PyObject *self, void *closure);
@@ -120,7 +120,7 @@ PyObject *mlpy_expand_dims(PyObject *self, PyObject *const *args, Py_ssize_t nar
 extern const char mlpy_reshape_doc[], mlpy_transpose_doc[], mlpy_swapaxes_doc[], mlpy_broadcast_to_doc[],
     mlpy_squeeze_doc[], mlpy_expand_dims_doc[];
 
-/* ---- index.c ----------------------------------------------------------------------------------------------- */
+/* ---- index.c ----------------------------------------------------------------------------------------------------- */
 
 PyObject *mlpy_subscript(PyObject *self, PyObject *key);
 int mlpy_ass_subscript(PyObject *self, PyObject *key, PyObject *value);
@@ -130,7 +130,7 @@ Py_ssize_t mlpy_length(PyObject *self);
 PyObject *mlpy_iter(PyObject *self);
 PyObject *mlpy_tolist(PyObject *self, PyObject *ignored);
 
-/* ---- import.c ---------------------------------------------------------------------------------------------- */
+/* ---- import.c ---------------------------------------------------------------------------------------------------- */
 
 typedef struct mlpy_import_options {
     ml_context *ctx;
@@ -165,6 +165,12 @@ bool mlpy_is_scalar(mlpy_state *st, PyObject *obj);
 /* Something an operator takes as an array. */
 bool mlpy_is_array_like(mlpy_state *st, PyObject *obj);
 
+/* A module by its interned name, imported if need be. Names made anew for every look-up would fill Python's method
+ * cache. */
+PyObject *mlpy_module(const mlpy_state *st, mlpy_name name);
+/* numpy.asarray(obj) */
+PyObject *mlpy_numpy_asarray(const mlpy_state *st, PyObject *obj);
+
 PyObject *mlpy_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *mlpy_asarray(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *mlpy_from_dlpack(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
@@ -172,7 +178,7 @@ PyObject *mlpy_from_dlpack(PyObject *module, PyObject *const *args, Py_ssize_t n
 PyObject *mlpy_empty(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 PyObject *mlpy_rebuild(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 
-/* ---- foreign.c --------------------------------------------------------------------------------------------- */
+/* ---- foreign.c --------------------------------------------------------------------------------------------------- */
 
 mlpy_queue *mlpy_queue_create(void);
 void mlpy_queue_close(mlpy_queue *queue); /* the module goes; owners may outlive it */
@@ -217,7 +223,7 @@ ml_status mlpy_take_foreign(mlpy_state *st, const struct mlpy_import_options *op
 /* What the buffer holds; false when its format is unknown or has no dtype here. */
 bool mlpy_foreign_from_buffer(const Py_buffer *view, mlpy_foreign *f);
 
-/* ---- export.c, dlpack.c ------------------------------------------------------------------------------------ */
+/* ---- export.c, dlpack.c ------------------------------------------------------------------------------------------ */
 
 int mlpy_getbuffer(PyObject *self, Py_buffer *view, int flags);
 void mlpy_releasebuffer(PyObject *self, Py_buffer *view);
@@ -232,7 +238,7 @@ PyObject *mlpy_dlpack_device(PyObject *self, PyObject *ignored);
 /* 1: imported; 0: obj has no usable DLPack export (no exception set); -1: exception set. */
 int mlpy_dlpack_import(mlpy_state *st, PyObject *obj, const mlpy_import_options *options, ml_tensor **out);
 
-/* ---- ops.c, operators.c ------------------------------------------------------------------------------------ */
+/* ---- ops.c, operators.c ------------------------------------------------------------------------------------------ */
 
 /* One call of an operation, as a function of the module (ctx NULL) or a method of a context. */
 typedef struct mlpy_call {

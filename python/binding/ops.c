@@ -28,7 +28,7 @@ static int given_context(const mlpy_call *call, PyObject *arg, ml_context **out)
     return 0;
 }
 
-/* ---- matmul ---- */
+/* ---- matmul ------------------------------------------------------------------------------------------------------ */
 
 /* The Python operands of a matmul beside its plain arguments. */
 typedef struct matmul_objects {
@@ -240,7 +240,7 @@ static PyObject *op_matmul_bias_add(const mlpy_call *call) {
     return run_matmul(call, ctx, &(matmul_objects){.a = v[A], .b = v[B], .bias = v[BIAS]}, &args);
 }
 
-/* ---- ragged batches ---- */
+/* ---- ragged batches ---------------------------------------------------------------------------------------------- */
 
 static int64_t *row_counts_from(PyObject *obj, Py_ssize_t *n) {
     PyObject *fast = PySequence_Fast(obj, "row_counts must be a sequence of integers");
@@ -313,7 +313,7 @@ done:
     return result;
 }
 
-/* ---- element-wise ---- */
+/* ---- element-wise ------------------------------------------------------------------------------------------------ */
 
 static PyObject *binary_with(const mlpy_call *call, const char *function, ml_binary_kind kind) {
     mlpy_signature sig = {.function = function,
@@ -345,7 +345,7 @@ static PyObject *op_divide(const mlpy_call *call) {
     return binary_with(call, "divide", ML_DIV);
 }
 
-/* ---- tables ---- */
+/* ---- tables ------------------------------------------------------------------------------------------------------ */
 
 #define MLPY_ENTRIES(name)                                                                                             \
     static PyObject *function_##name(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {   \

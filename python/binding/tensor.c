@@ -41,8 +41,7 @@ PyObject *mlpy_tuple_from(const int64_t *values, int n, int64_t factor) {
     return tuple;
 }
 
-/* ---- attributes ----------------------------------------------------------------------------------------------------
- */
+/* ---- attributes -------------------------------------------------------------------------------------------------- */
 
 static PyObject *get_shape(PyObject *self, void *closure) {
     const ml_view *v = &mlpy_tensor_of(self)->view;
@@ -100,8 +99,7 @@ static PyMemberDef tensor_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-/* ---- copies
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- copies ------------------------------------------------------------------------------------------------------ */
 
 /* A new contiguous tensor with the elements in dtype. */
 static PyObject *cast_to(PyObject *self, ml_dtype dtype) {
@@ -209,8 +207,7 @@ static PyObject *tensor_fill(PyObject *self, PyObject *const *args, Py_ssize_t n
     return status == ML_OK ? Py_NewRef(self) : mlpy_raise(st, status);
 }
 
-/* ---- one element
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- one element ------------------------------------------------------------------------------------------------- */
 
 /* The only element; ShapeError (a ValueError) when there is not exactly one. */
 static int only_element(PyObject *self, const char *what, double *value) {
@@ -275,8 +272,7 @@ static PyObject *tensor_is_contiguous(PyObject *self, PyObject *ignored) {
     return PyBool_FromLong(ml_view_is_contiguous(&mlpy_tensor_of(self)->view));
 }
 
-/* ---- the type
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- the type ---------------------------------------------------------------------------------------------------- */
 
 PyDoc_STRVAR(tolist_doc, "tolist($self, /)\n--\n\n"
                          "The elements as nested lists of Python numbers (a number for a 0-d tensor).\n"

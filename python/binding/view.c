@@ -32,8 +32,7 @@ PyObject *mlpy_get_mt(PyObject *self, void *closure) {
     return swap(self, ndim - 2, ndim - 1);
 }
 
-/* ---- shapes and axes from Python ------------------------------------------------------------------------------------
- */
+/* ---- shapes and axes from Python --------------------------------------------------------------------------------- */
 
 static int dim_from(mlpy_state *st, PyObject *item, int64_t lowest, int64_t *out) {
     if (mlpy_arg_int64(item, "shape", out) < 0)
@@ -91,8 +90,7 @@ static int axis_from(mlpy_state *st, PyObject *obj, int n, int *out) {
     return 0;
 }
 
-/* ---- views
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- views ------------------------------------------------------------------------------------------------------- */
 
 const char mlpy_reshape_doc[] =
     "reshape($self, /, *shape)\n--\n\n"
