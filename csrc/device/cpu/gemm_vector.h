@@ -84,11 +84,26 @@ typedef void (*kernel_fn)(int64_t k, const float *a, const float *b, int64_t bs,
     }
 #define KERNELS(m) KERNEL(m, 1) KERNEL(m, 2)
 #define KERNEL_ROW(m) {kernel_##m##_1, kernel_##m##_2},
-#if MR == 14
-#define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
-#elif MR == 6
-#define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)
-#endif
+/* X(1) ... X(MR) */
+#define FOR_ROWS_1(X) X(1)
+#define FOR_ROWS_2(X) FOR_ROWS_1(X) X(2)
+#define FOR_ROWS_3(X) FOR_ROWS_2(X) X(3)
+#define FOR_ROWS_4(X) FOR_ROWS_3(X) X(4)
+#define FOR_ROWS_5(X) FOR_ROWS_4(X) X(5)
+#define FOR_ROWS_6(X) FOR_ROWS_5(X) X(6)
+#define FOR_ROWS_7(X) FOR_ROWS_6(X) X(7)
+#define FOR_ROWS_8(X) FOR_ROWS_7(X) X(8)
+#define FOR_ROWS_9(X) FOR_ROWS_8(X) X(9)
+#define FOR_ROWS_10(X) FOR_ROWS_9(X) X(10)
+#define FOR_ROWS_11(X) FOR_ROWS_10(X) X(11)
+#define FOR_ROWS_12(X) FOR_ROWS_11(X) X(12)
+#define FOR_ROWS_13(X) FOR_ROWS_12(X) X(13)
+#define FOR_ROWS_14(X) FOR_ROWS_13(X) X(14)
+#define FOR_ROWS_15(X) FOR_ROWS_14(X) X(15)
+#define FOR_ROWS_16(X) FOR_ROWS_15(X) X(16)
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+#define FOR_ROWS(X) JOIN(FOR_ROWS_, MR)(X)
 FOR_ROWS(KERNELS)
 static const kernel_fn kernels[MR][NV] = {FOR_ROWS(KERNEL_ROW)};
 
