@@ -55,7 +55,7 @@ sweep: .venv-sweep/.done
 
 test: .venv-test/.done
 	tools/c_tests.sh .venv-test build-test
-	.venv-test/bin/python -m pytest
+	.venv-test/bin/python -m pytest -rs
 
 lint: .venv-lint/.done
 	tools/lint.sh .venv-lint

@@ -27,34 +27,34 @@ export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 
-build() { # directory, sanitizers
-    local reconfigure=()
-    [ ! -f "$1/build.ninja" ] || reconfigure=(--reconfigure)
-    meson setup "${reconfigure[@]}" "$1" -Dtests=true -Dpython=disabled -Dlibrary=false --buildtype=debugoptimized \
-        -Db_ndebug=false -Db_sanitize="$2" "${sanitize_args[@]}" >/dev/null
-    ninja -C "$1" --quiet
+build() { # directory, sanitizers, further options
+    local directory=$1 sanitizers=$2 reconfigure=()
+    shift 2
+    [ ! -f "$directory/build.ninja" ] || reconfigure=(--reconfigure)
+    meson setup "${reconfigure[@]}" "$directory" -Dtests=true -Dlibrary=false --buildtype=debug -Doptimization=1 \
+        -Db_ndebug=false -Db_sanitize="$sanitizers" "${sanitize_args[@]}" "$@" >/dev/null
+    ninja -C "$directory" --quiet
 }
 
 echo "== C tests: address, undefined"
-build build-asan address,undefined
-METALLIC_TEST_SHORT=1 meson test -C build-asan --no-rebuild --num-processes 1 --print-errorlogs --timeout-multiplier 10
+packages=$PWD/build-asan/packages
+build build-asan address,undefined -Dpython=enabled "-Dpython.platlibdir=$packages" "-Dpython.purelibdir=$packages"
+meson test -C build-asan --no-rebuild --num-processes 1 --print-errorlogs --timeout-multiplier 10
 
 echo "== C tests: thread"
-build build-tsan thread
+build build-tsan thread -Dpython=disabled
 for name in test_pool test_runtime; do
-    "${fixed[@]}" env METALLIC_TEST_SHORT=1 build-tsan/tests/c/$name
+    "${fixed[@]}" build-tsan/tests/c/$name
 done
 
 echo "== Python tests: address, undefined"
-sanitized=.venv-sanitize
-[ -x $sanitized/bin/python ] || python3 -m venv $sanitized
-setup=(-Csetup-args=-Db_sanitize=address,undefined -Csetup-args=-Dbuildtype=debugoptimized -Csetup-args=-Db_ndebug=false)
-for arg in "${sanitize_args[@]}"; do setup+=("-Csetup-args=$arg"); done
-$sanitized/bin/python -m pip install -q "${setup[@]}" '.[test]'
-tests=(tests)
-[ -z "$short" ] || tests=(tests/test_core.py tests/test_tensor.py tests/test_matmul.py tests/test_threads.py)
-existing=()
-for test in "${tests[@]}"; do [ ! -e "$test" ] || existing+=("$test"); done
+meson install -C build-asan --no-rebuild --quiet --tags python-runtime
+# What is left out builds the project again (packaging) or has little to do with memory.
+tests=(tests --ignore=tests/test_packaging.py)
+if [ -n "$short" ]; then
+    tests=()
+    for name in api errors interop matmul operators tensor threads; do tests+=("tests/test_$name.py"); done
+fi
 # CPython's own allocator hides overruns inside its arenas.
-LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc METALLIC_TEST_SHORT=1 \
-    $sanitized/bin/python -m pytest -p no:cacheprovider "${existing[@]}"
+LD_PRELOAD=$preload PYTHONPATH=$packages ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+    python -m pytest -rs -p no:cacheprovider "${tests[@]}"
