@@ -1,5 +1,6 @@
 /* Attention policy: DESIGN.md section 4. */
 #include "dispatch/dispatch.h"
+#include "dispatch/sdpa_layout.h"
 
 #define VECTOR_MAX_Q 8
 
@@ -61,6 +62,8 @@ ml_status ml_plan_sdpa(const ml_op *op, const ml_caps *caps, const ml_prefs *pre
         plan->composed = true;
         ml_plan_because(plan, ML_WHY_COMPOSED);
     }
+    if (plan->kernel && caps->device == ML_DEVICE_CPU)
+        plan->scratch_bytes = ml_sdpa_scratch_bytes(op, plan->kernel, caps->threads);
     ml_plan_cost(op, caps, plan);
     return ML_OK;
 }

@@ -1,0 +1,469 @@
+/* Fused attention, variants "vector" and "tiled": drivers around the kernels of a tier. docs/attention.md.
+ *
+ * Both walk tiles of rows (queries of the heads that share a key/value head) over tiles of 64 keys; they differ in how
+ * many rows a tile has (dispatch/sdpa_layout.h). Within a tile of keys each strip of rows goes all the way from scores
+ * to values, so K and V of the tile are read from memory once for all rows.
+ *
+ * What a row may see is one bit per key. Invisible keys get the weight zero, and zero times a value adds nothing,
+ * unless that value is not finite: then the sums become NaN. So tiles whose rows do not all see the same keys are
+ * looked at when they are done, and if there is a NaN they are done again carefully, each row with its own visible keys
+ * only. As adding zero changes nothing, both ways give the same bits where both apply. */
+#include "device/cpu/sdpa.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { KEYS = ML_SDPA_KEYS, MAX_STRIP = ML_SDPA_LINE };
+
+typedef struct operand {
+    char *data;
+    int64_t stride[4]; /* elements */
+    int64_t size;      /* of an element */
+    ml_dtype dtype;
+} operand;
+
+typedef struct run {
+    const ml_sdpa_impl *impl;
+    const ml_sdpa_params *p;
+    ml_sdpa_layout l;
+    operand q, k, v, mask, out;
+    const ml_view *sinks;
+    char *shared, *private; /* partial results; memory of worker 0 */
+    int64_t group;          /* query heads of a key/value head */
+    bool bounded;           /* causality or a window bounds the keys */
+} run;
+
+/* A tile of rows at work, and the worker's memory. Row r is query first_query + r / heads of head first_head + r %
+ * heads.
+ */
+typedef struct tile {
+    const run *r;
+    int64_t batch, kv_head, first_head, heads, first_query;
+    int rows, strips;
+    float *q, *k, *v, *row;
+    float *acc, *max, *sum; /* results so far */
+    uint64_t *seen;
+} tile;
+
+static int64_t min64(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+static int64_t max64(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+static operand operand_of(const ml_view *v) {
+    operand o = {.dtype = v->dtype, .size = (int64_t)ml_dtype_size_of(v->dtype)};
+    if (v->buf)
+        o.data = ml_view_data(v);
+    for (int i = 0; i < 4; i++)
+        o.stride[i] = v->shape[i] > 1 ? v->strides[i] : i == 3;
+    return o;
+}
+
+static char *at(const operand *o, int64_t i0, int64_t i1, int64_t i2) {
+    return o->data + (i0 * o->stride[0] + i1 * o->stride[1] + i2 * o->stride[2]) * o->size;
+}
+
+/* Strips of a tile are alike: m or m - 1 rows. */
+static int strip_start(const tile *t, int strip) {
+    return t->rows * strip / t->strips;
+}
+
+static float *strip_q(const tile *t, int strip) {
+    const int64_t floats = t->r->impl->mr * t->r->p->dim_qk;
+    return t->q + strip * ((floats + ML_SDPA_LINE - 1) / ML_SDPA_LINE * ML_SDPA_LINE);
+}
+
+/* ---- queries ---- */
+
+static void pack_queries(const tile *t) {
+    const run *r = t->r;
+    const int mr = r->impl->mr;
+    const float scale = r->p->scale;
+    for (int strip = 0; strip < t->strips; strip++) {
+        const int begin = strip_start(t, strip), end = strip_start(t, strip + 1);
+        for (int i = begin; i < end; i++) {
+            const ml_sdpa_row src = {at(&r->q, t->batch, t->first_head + i % t->heads, t->first_query + i / t->heads),
+                                     r->q.stride[3], r->p->dim_qk, r->q.dtype};
+            r->impl->load(t->row, &src);
+            float *dst = strip_q(t, strip) + (i - begin);
+            for (int64_t d = 0; d < r->p->dim_qk; d++)
+                dst[d * mr] = t->row[d] * scale;
+        }
+    }
+}
+
+/* ---- what is visible ---- */
+
+/* The lowest n bits. */
+static uint64_t below(int64_t n) {
+    return n >= 64 ? ~UINT64_C(0) : n <= 0 ? 0 : (UINT64_C(1) << n) - 1;
+}
+
+static uint64_t bits_in_range(const run *r, int64_t query, int64_t key, int keys) {
+    if (!r->bounded)
+        return below(keys);
+    const int64_t position = query + r->p->query_offset - key;
+    const uint64_t bits = below(min64(position + 1, keys));
+    return r->p->window > 0 ? bits & ~below(position - r->p->window + 1) : bits;
+}
+
+static const char *mask_row(const tile *t, int row, int64_t key) {
+    const operand *m = &t->r->mask;
+    return at(m, t->batch, t->first_head + row % t->heads, t->first_query + row / t->heads) +
+           key * m->stride[3] * m->size;
+}
+
+/* The additive mask of a row of the tile, whole, in t->row. */
+static void load_added(const tile *t, int row, int64_t key, int keys) {
+    const operand *m = &t->r->mask;
+    const bool same = m->stride[3] == 0;
+    t->r->impl->load(t->row,
+                     &(ml_sdpa_row){(void *)(uintptr_t)mask_row(t, row, key), m->stride[3], same ? 1 : keys, m->dtype});
+    for (int j = same ? 1 : keys; j < KEYS; j++)
+        t->row[j] = same ? t->row[0] : 0.0f;
+}
+
+static uint64_t bits_of_mask(const tile *t, int row, int64_t key, int keys) {
+    const run *r = t->r;
+    if (r->p->mask == ML_MASK_ADDITIVE) {
+        load_added(t, row, key, keys);
+        return r->impl->bits_of_add(t->row);
+    }
+    const uint8_t *m = (const uint8_t *)mask_row(t, row, key);
+    if (r->mask.stride[3] == 1)
+        return r->impl->bits_of_bool(m, keys);
+    if (r->mask.stride[3] == 0)
+        return *m ? ~UINT64_C(0) : 0;
+    uint64_t bits = 0;
+    for (int j = 0; j < keys; j++)
+        bits |= (uint64_t)(m[j * r->mask.stride[3]] != 0) << j;
+    return bits;
+}
+
+/* Sets t->seen for keys [key, key + keys). False when no row sees any. */
+static bool find_visible(const tile *t, int64_t key, int keys) {
+    const run *r = t->r;
+    const bool masked = r->p->mask != ML_MASK_NONE, heads_alike = !masked || r->mask.stride[1] == 0;
+    uint64_t any = 0;
+    for (int row = 0; row < t->rows; row++) {
+        uint64_t bits;
+        if (heads_alike && row % t->heads != 0) {
+            bits = t->seen[row - 1];
+        } else {
+            bits = bits_in_range(r, t->first_query + row / t->heads, key, keys);
+            if (masked && bits != 0)
+                bits &= bits_of_mask(t, row, key, keys);
+        }
+        t->seen[row] = bits;
+        any |= bits;
+    }
+    return any != 0;
+}
+
+/* ---- a tile of keys ---- */
+
+typedef struct key_tile {
+    int64_t key; /* the first one */
+    int keys;
+    uint64_t packed; /* keys whose panels have been packed */
+    bool v_packed;
+} key_tile;
+
+static void pack_keys(const tile *t, key_tile *x, int first) {
+    const run *r = t->r;
+    const int nr = r->impl->nr;
+    const ml_mat k = {at(&r->k, t->batch, t->kv_head, x->key + first), r->k.stride[2], r->k.stride[3], r->k.dtype};
+    r->impl->gemm->pack_b(t->k + first * r->p->dim_qk, &k, min64(nr, x->keys - first), r->p->dim_qk);
+    x->packed |= below(nr) << first;
+}
+
+static void pack_values(const tile *t, key_tile *x) {
+    const run *r = t->r;
+    const int nr = r->impl->nr;
+    for (int64_t col = 0; col < r->p->dim_v; col += nr) {
+        ml_mat v = {at(&r->v, t->batch, t->kv_head, x->key), r->v.stride[3], r->v.stride[2], r->v.dtype};
+        v.data = (char *)v.data + col * r->v.stride[3] * r->v.size;
+        r->impl->gemm->pack_b(t->v + col * KEYS, &v, min64(nr, r->p->dim_v - col), x->keys);
+    }
+    x->v_packed = true;
+}
+
+/* Adds keys [begin, end) of the tile to the sums of m rows from `row` on; weights at p. */
+static void add_values(const tile *t, const key_tile *x, int row, int m, const float *p, const float *rescale,
+                       int begin, int end) {
+    const run *r = t->r;
+    ml_sdpa_values values = {.p = p + begin,
+                             .rescale = rescale,
+                             .ldacc = r->l.acc_cols,
+                             .keys = end - begin,
+                             .acc = t->acc + row * r->l.acc_cols,
+                             .m = m};
+    if (!r->l.pack_v) {
+        values.v = at(&r->v, t->batch, t->kv_head, x->key + begin);
+        values.v_stride = r->v.stride[2];
+        values.dtype = r->v.dtype;
+        values.cols = r->p->dim_v;
+        r->impl->values(&values);
+        return;
+    }
+    const int nr = r->impl->nr;
+    values.v_stride = nr;
+    values.dtype = ML_F32;
+    for (int64_t col = 0; col < r->l.acc_cols; col += nr) {
+        values.v = t->v + col * KEYS + begin * nr;
+        values.cols = min64(nr, r->l.acc_cols - col);
+        r->impl->values(&values);
+        values.acc += nr;
+    }
+}
+
+/* Each row's runs of visible keys. */
+static void add_visible_values(const tile *t, const key_tile *x, int row, int m, const float *s, float *rescale) {
+    for (int i = 0; i < m; i++) {
+        float factor = rescale[i];
+        for (uint64_t left = t->seen[row + i]; left != 0;) {
+            const int begin = __builtin_ctzll(left);
+            const uint64_t gaps = ~(left >> begin);
+            const int end = gaps ? begin + __builtin_ctzll(gaps) : 64;
+            add_values(t, x, row + i, 1, s + i * KEYS, &factor, begin, end);
+            factor = 1.0f;
+            left &= ~below(end);
+        }
+    }
+}
+
+/* One strip with the keys of the tile. Returns whether a row got values of a key that it does not see. */
+static bool do_strip(const tile *t, key_tile *x, int strip, bool careful) {
+    const run *r = t->r;
+    const ml_sdpa_impl *impl = r->impl;
+    const int row = strip_start(t, strip), m = strip_start(t, strip + 1) - row;
+    float s[MAX_STRIP * KEYS] __attribute__((aligned(64))), rescale[MAX_STRIP] __attribute__((aligned(64)));
+    uint64_t any = 0, all = ~UINT64_C(0);
+    for (int i = 0; i < m; i++) {
+        any |= t->seen[row + i];
+        all &= t->seen[row + i];
+    }
+    if (any == 0)
+        return false;
+    for (int j = 0; j < x->keys; j += impl->nr) {
+        if ((any >> j & below(impl->nr)) == 0)
+            continue;
+        if (!(x->packed >> j & 1))
+            pack_keys(t, x, j);
+        impl->scores(&(ml_sdpa_scores){strip_q(t, strip), t->k + j * r->p->dim_qk, s + j, r->p->dim_qk, m});
+    }
+    if (r->p->softcap > 0.0f || r->p->mask == ML_MASK_ADDITIVE) {
+        for (int i = 0; i < m; i++) {
+            if (r->p->mask == ML_MASK_ADDITIVE)
+                load_added(t, row + i, x->key, x->keys);
+            impl->adjust(s + i * KEYS, r->p->mask == ML_MASK_ADDITIVE ? t->row : NULL, r->p->softcap);
+        }
+    }
+    impl->softmax(&(ml_sdpa_softmax){s, t->seen + row, t->max + row, t->sum + row, rescale, m, x->keys});
+    if (r->l.pack_v && !x->v_packed)
+        pack_values(t, x);
+    if (careful) {
+        add_visible_values(t, x, row, m, s, rescale);
+        return false;
+    }
+    const int begin = __builtin_ctzll(any), end = 64 - __builtin_clzll(any);
+    add_values(t, x, row, m, s, rescale, begin, end);
+    return (all & below(end)) != (below(end) & ~below(begin));
+}
+
+static bool attend(const tile *t, int64_t begin, int64_t end, bool careful) {
+    const run *r = t->r;
+    bool mixed = false;
+    memset(t->acc, 0, sizeof(float) * (size_t)(t->rows * r->l.acc_cols));
+    for (int i = 0; i < r->l.pad_rows; i++) {
+        t->max[i] = -INFINITY;
+        t->sum[i] = 0.0f;
+    }
+    for (int64_t key = begin; key < end; key += KEYS) {
+        key_tile x = {.key = key, .keys = (int)min64(KEYS, end - key)};
+        if (!find_visible(t, key, x.keys))
+            continue;
+        for (int strip = 0; strip < t->strips; strip++)
+            mixed |= do_strip(t, &x, strip, careful);
+    }
+    return mixed;
+}
+
+static bool has_nan(const tile *t) {
+    const int64_t n = t->rows * t->r->l.acc_cols;
+    int found = 0;
+    for (int64_t i = 0; i < n; i++)
+        found |= t->acc[i] != t->acc[i];
+    return found != 0;
+}
+
+/* ---- results ---- */
+
+/* Row of the tile: the sums over its keys become the result. */
+static void finish_row(const tile *t, int row) {
+    const run *r = t->r;
+    const int64_t head = t->first_head + row % t->heads;
+    const ml_sdpa_row dst = {at(&r->out, t->batch, head, t->first_query + row / t->heads), r->out.stride[3],
+                             r->p->dim_v, r->out.dtype};
+    float *acc = t->acc + row * r->l.acc_cols, sum = t->sum[row], factor = 1.0f;
+    if (sum == 0.0f) { /* nothing visible, or all of it -inf: zeros, whatever the sink */
+        memset(acc, 0, sizeof(float) * (size_t)r->l.acc_cols);
+        r->impl->store(&dst, acc, 0.0f);
+        return;
+    }
+    if (r->sinks) {
+        const float max = t->max[row];
+        float sink;
+        const ml_sdpa_row one = {(char *)ml_view_data(r->sinks) +
+                                     head * r->sinks->strides[0] * (int64_t)ml_dtype_size_of(r->sinks->dtype),
+                                 1, 1, r->sinks->dtype};
+        r->impl->load(&sink, &one);
+        const float top = sink > max ? sink : max;
+        factor = expf(max - top);
+        sum = sum * factor + expf(sink - top);
+    }
+    r->impl->store(&dst, acc, factor / sum);
+}
+
+/* ---- tasks ---- */
+
+static float *partial_at(const run *r, int64_t item, int64_t chunk) {
+    return (float *)(void *)r->shared + (item * r->l.chunks + chunk) * r->l.partial_floats;
+}
+
+static void use_results(tile *t, float *results) {
+    t->acc = results;
+    t->max = results + t->r->l.pad_rows * t->r->l.acc_cols;
+    t->sum = t->max + t->r->l.pad_rows;
+}
+
+/* The worker's memory, and which rows item number `item` has. */
+static void tile_of(tile *t, const run *r, int64_t item, int worker) {
+    const ml_sdpa_layout *l = &r->l;
+    t->r = r;
+    int64_t rest = item / l->query_tiles;
+    /* Under causality the last queries have the most work: they go first, so that no thread is left with them. */
+    const int64_t query_tile = l->query_tiles - 1 - item % l->query_tiles, head_tile = rest % l->head_tiles;
+    rest /= l->head_tiles;
+    t->kv_head = rest % r->p->heads_kv;
+    t->batch = rest / r->p->heads_kv;
+    t->heads = min64(l->tile_heads, r->group - head_tile * l->tile_heads);
+    t->first_head = t->kv_head * r->group + head_tile * l->tile_heads;
+    t->first_query = query_tile * l->tile_queries;
+    t->rows = (int)(t->heads * min64(l->tile_queries, r->p->len_q - t->first_query));
+    t->strips = (t->rows + r->impl->mr - 1) / r->impl->mr;
+    t->q = (float *)(void *)(r->private + worker * l->private_bytes);
+    t->k = t->q + l->q_floats;
+    t->v = t->k + l->k_floats;
+    t->row = t->v + l->v_floats;
+    use_results(t, t->row + l->row_floats);
+    t->seen = (uint64_t *)(void *)(t->acc + l->partial_floats);
+}
+
+/* Keys [begin, end) of the item, as far as any of its rows may see them. */
+static void do_item(tile *t, int64_t begin, int64_t end) {
+    const run *r = t->r;
+    if (r->bounded) {
+        const int64_t first = t->first_query + r->p->query_offset, last = first + (t->rows - 1) / t->heads;
+        end = min64(end, last + 1);
+        if (r->p->window > 0)
+            begin = max64(begin, max64(first - r->p->window + 1, 0) / KEYS * KEYS);
+    }
+    pack_queries(t);
+    if (attend(t, begin, end, false) && has_nan(t))
+        attend(t, begin, end, true);
+}
+
+static void whole_task(void *arg, int64_t task, int worker) {
+    const run *r = arg;
+    const int64_t end = min64((task + 1) * r->l.items_per_task, r->l.items);
+    for (int64_t item = task * r->l.items_per_task; item < end; item++) {
+        tile t;
+        tile_of(&t, r, item, worker);
+        do_item(&t, r->l.key_begin, r->l.key_end);
+        for (int row = 0; row < t.rows; row++)
+            finish_row(&t, row);
+    }
+}
+
+static void chunk_task(void *arg, int64_t task, int worker) {
+    const run *r = arg;
+    const int64_t item = task / r->l.chunks, chunk = task % r->l.chunks;
+    const int64_t begin = r->l.key_begin + chunk * r->l.chunk_keys;
+    tile t;
+    tile_of(&t, r, item, worker);
+    use_results(&t, partial_at(r, item, chunk));
+    do_item(&t, begin, min64(begin + r->l.chunk_keys, r->l.key_end));
+}
+
+/* The chunks of an item in order: attention once more, whose scores are the chunks' maxima and whose values are their
+ * sums. */
+static void merge_task(void *arg, int64_t item, int worker) {
+    const run *r = arg;
+    const int chunks = (int)r->l.chunks;
+    const uint64_t seen = below(chunks);
+    tile t;
+    tile_of(&t, r, item, worker);
+    memset(t.acc, 0, sizeof(float) * (size_t)(t.rows * r->l.acc_cols));
+    for (int row = 0; row < t.rows; row++) {
+        float s[KEYS] __attribute__((aligned(64))) = {0}, max[MAX_STRIP], unused[MAX_STRIP] = {0};
+        float none[MAX_STRIP] = {0};
+        for (int i = 0; i < MAX_STRIP; i++)
+            max[i] = -INFINITY;
+        tile part = t;
+        for (int c = 0; c < chunks; c++) {
+            use_results(&part, partial_at(r, item, c));
+            s[c] = part.max[row];
+        }
+        r->impl->softmax(&(ml_sdpa_softmax){s, &seen, max, unused, none, 1, chunks});
+        t.max[row] = max[0];
+        t.sum[row] = 0.0f;
+        for (int c = 0; c < chunks; c++) {
+            use_results(&part, partial_at(r, item, c));
+            t.sum[row] += s[c] * part.sum[row];
+        }
+        none[0] = 0.0f;
+        r->impl->values(&(ml_sdpa_values){.p = s,
+                                          .rescale = none,
+                                          .v = partial_at(r, item, 0) + row * r->l.acc_cols,
+                                          .v_stride = r->l.partial_floats,
+                                          .acc = t.acc + row * r->l.acc_cols,
+                                          .ldacc = r->l.acc_cols,
+                                          .keys = chunks,
+                                          .cols = r->l.acc_cols,
+                                          .m = 1});
+        finish_row(&t, row);
+    }
+}
+
+ml_status ml_cpu_sdpa(const ml_encode_args *args) {
+    const ml_op *op = args->op;
+    run r = {.impl = args->plan->kernel->impl, .p = &op->sdpa};
+    ml_sdpa_layout_of(op, args->plan->kernel, &r.l);
+    r.q = operand_of(&op->in[ML_IN_Q]);
+    r.k = operand_of(&op->in[ML_IN_K]);
+    r.v = operand_of(&op->in[ML_IN_V]);
+    r.out = operand_of(&op->out[0]);
+    if (r.p->mask != ML_MASK_NONE)
+        r.mask = operand_of(&op->in[ML_IN_MASK]);
+    if (r.p->has_sinks)
+        r.sinks = &op->in[ML_IN_SINKS];
+    r.group = r.p->heads_q / r.p->heads_kv;
+    r.bounded = r.p->causal || r.p->window > 0;
+    r.shared = args->scratch;
+    r.private = r.shared + r.l.shared_bytes;
+    /* The number of threads may have grown since the plan was made: there is scratch for so many. */
+    const int workers = (int)min64((args->plan->scratch_bytes - r.l.shared_bytes) / r.l.private_bytes, INT32_MAX);
+    if (r.l.chunks == 1) {
+        const int64_t tasks = (r.l.items + r.l.items_per_task - 1) / r.l.items_per_task;
+        ml_parallel_limit(tasks, workers, whole_task, &r);
+        return ML_OK;
+    }
+    ml_parallel_limit(r.l.items * r.l.chunks, workers, chunk_task, &r);
+    /* Worth a second round only when there is a lot to merge. */
+    const bool large = r.l.items * r.l.chunks * r.l.rows * r.l.acc_cols > 100000;
+    ml_parallel_limit(r.l.items, large ? workers : 1, merge_task, &r);
+    return ML_OK;
+}

@@ -1,0 +1,68 @@
+/* The kernels of fused attention and their one table per ISA tier (sdpa_<isa>.c, rows in sdpa_kernels.inc). Both
+ * variants use the same ones: sdpa.c cuts the work after dispatch/sdpa_layout.h.
+ *
+ * A strip is up to mr rows (one query of one head each) that meet a tile of up to 64 keys: their scores are formed,
+ * become weights by an online softmax (M. Milakov, N. Gimelshein, "Online normalizer calculation for softmax", 2018),
+ * and are multiplied with the values, so that no more than one strip's scores ever exist (T. Dao et al.,
+ * "FlashAttention", 2022). Everything is f32. */
+#ifndef ML_CPU_SDPA_H
+#define ML_CPU_SDPA_H
+
+#include "device/cpu/cpu.h"
+#include "dispatch/sdpa_layout.h"
+
+/* s[i * ML_SDPA_KEYS + j] = sum over d < dim of q[d * mr + i] * k[d * nr + j], i < m, j < nr: one strip and one panel
+ * of nr keys, both 64-byte aligned. */
+typedef struct ml_sdpa_scores {
+    const float *q, *k;
+    float *s;
+    int64_t dim;
+    int m;
+} ml_sdpa_scores;
+
+/* Scores of a strip become weights: e^(s - max) where the key's bit is set in seen[i], else 0. max, sum: running
+ * maximum and total of each row, updated; rescale: what the row's sums so far must be multiplied by. All three have
+ * room for ML_SDPA_LINE rows. A row that sees nothing here is left as it is (rescale 1). Only whole vectors up to the
+ * last of `keys` keys are read and written. */
+typedef struct ml_sdpa_softmax {
+    float *s;
+    const uint64_t *seen;
+    float *max, *sum, *rescale;
+    int m, keys;
+} ml_sdpa_softmax;
+
+/* acc[i * ldacc + c] = rescale[i] * acc + sum over j < keys of p[i * ML_SDPA_KEYS + j] * v[j * v_stride + c], i < m,
+ * c < cols; in the order of the keys, one multiply-add each. cols is a multiple of a vector (of 16, if v is not a
+ * packed panel). */
+typedef struct ml_sdpa_values {
+    const float *p, *rescale;
+    const void *v;
+    int64_t v_stride; /* elements */
+    ml_dtype dtype;
+    float *acc;
+    int64_t ldacc, keys, cols;
+    int m;
+} ml_sdpa_values;
+
+/* n elements of any float dtype, `stride` elements apart. */
+typedef struct ml_sdpa_row {
+    void *data;
+    int64_t stride, n;
+    ml_dtype dtype;
+} ml_sdpa_row;
+
+typedef struct ml_sdpa_impl {
+    int mr, nr;               /* rows of a strip (at most ML_SDPA_LINE), keys of a panel (a divisor of ML_SDPA_KEYS) */
+    const ml_gemm_impl *gemm; /* its pack_b makes panels of nr rows: keys, or columns of V */
+    void (*scores)(const ml_sdpa_scores *x);
+    void (*softmax)(const ml_sdpa_softmax *x);
+    void (*values)(const ml_sdpa_values *x);
+    /* A row of a tile: s[j] = cap * tanh(s[j] / cap) when cap > 0; then s[j] += add[j] when add is not NULL. */
+    void (*adjust)(float *s, const float *add, float cap);
+    uint64_t (*bits_of_bool)(const uint8_t *mask, int n); /* bit j: mask[j] is true, j < n <= 64 */
+    uint64_t (*bits_of_add)(const float *add);            /* bit j: add[j] is not -inf, j < 64 */
+    void (*load)(float *dst, const ml_sdpa_row *src);
+    void (*store)(const ml_sdpa_row *dst, const float *src, float factor); /* dst = factor * src */
+} ml_sdpa_impl;
+
+#endif

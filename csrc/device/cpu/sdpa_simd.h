@@ -1,0 +1,284 @@
+/* The kernels of fused attention, written once over the primitives of vector_<tier>.h. Included by sdpa_<tier>.c only,
+ * which defines
+ *
+ *   MR, NV                 rows of a strip, at most 16; vectors of keys in a panel (NR = NV * VW)
+ *   TABLE, GEMM            the tier's ml_sdpa_impl; the ml_gemm_impl whose panels are NR wide
+ *   v_mask(bits)           lane j of a vm where bit j < VW is set
+ *   v_bits(m)              and back
+ */
+#include "device/cpu/sdpa.h"
+#include "device/cpu/vmath.h"
+
+#include <math.h>
+#include <string.h>
+
+#define NR (NV * VW)
+#define KEYS ML_SDPA_KEYS
+
+_Static_assert(MR <= ML_SDPA_LINE && KEYS % NR == 0 && ML_SDPA_LINE % VW == 0, "sizes of a strip");
+
+extern const ml_gemm_impl GEMM;
+extern const ml_sdpa_impl TABLE;
+
+/* ---- elements ---- */
+
+V_FN vf load_as(const ml_dtype dtype, const void *p) {
+    return dtype == ML_F16 ? v_from_f16(p) : dtype == ML_BF16 ? v_from_bf16(p) : v_load(p);
+}
+V_FN void store_as(const ml_dtype dtype, void *p, vf v) {
+    if (dtype == ML_F16)
+        v_to_f16(p, v);
+    else if (dtype == ML_BF16)
+        v_to_bf16(p, v);
+    else
+        v_store(p, v);
+}
+
+/* n elements, `stride` elements of `size` bytes apart, to or from a packed run. */
+static void collect(void *dst, const char *src, int64_t n, int64_t stride, size_t size) {
+    if (stride == 1) {
+        memcpy(dst, src, (size_t)n * size);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++)
+        memcpy((char *)dst + i * (int64_t)size, src + i * stride * (int64_t)size, size);
+}
+static void spread(char *dst, const void *src, int64_t n, int64_t stride, size_t size) {
+    if (stride == 1) {
+        memcpy(dst, src, (size_t)n * size);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++)
+        memcpy(dst + i * stride * (int64_t)size, (const char *)src + i * (int64_t)size, size);
+}
+
+static void load(float *dst, const ml_sdpa_row *row) {
+    const size_t size = ml_dtype_size_of(row->dtype);
+    const int64_t step = row->stride * (int64_t)size;
+    const char *src = row->data;
+    int64_t j = 0;
+    if (row->stride == 1)
+        for (; j + VW <= row->n; j += VW)
+            v_store(dst + j, load_as(row->dtype, src + j * step));
+    for (; j < row->n; j += VW) {
+        const int64_t n = row->n - j < VW ? row->n - j : VW;
+        float lanes[VW] = {0}; /* raw elements */
+        collect(lanes, src + j * step, n, row->stride, size);
+        v_store(lanes, load_as(row->dtype, lanes));
+        memcpy(dst + j, lanes, (size_t)n * sizeof(float));
+    }
+}
+
+static void store(const ml_sdpa_row *row, const float *src, float factor) {
+    const size_t size = ml_dtype_size_of(row->dtype);
+    const int64_t step = row->stride * (int64_t)size;
+    const vf f = v_set1(factor);
+    char *dst = row->data;
+    int64_t j = 0;
+    if (row->stride == 1)
+        for (; j + VW <= row->n; j += VW)
+            store_as(row->dtype, dst + j * step, v_mul(v_load(src + j), f));
+    for (; j < row->n; j += VW) {
+        const int64_t n = row->n - j < VW ? row->n - j : VW;
+        float lanes[VW] = {0};
+        memcpy(lanes, src + j, (size_t)n * sizeof(float));
+        store_as(row->dtype, lanes, v_mul(v_load(lanes), f));
+        spread(dst + j * step, lanes, n, row->stride, size);
+    }
+}
+
+/* ---- scores ---- */
+
+V_FN void scores_of(const int m, const ml_sdpa_scores *x) {
+    const float *q = x->q, *k = x->k;
+    vf acc[MR][NV];
+    ML_UNROLL for (int i = 0; i < m; i++) {
+        ML_UNROLL for (int j = 0; j < NV; j++) acc[i][j] = v_zero();
+    }
+    for (int64_t d = 0; d < x->dim; d++) {
+        vf kv[NV];
+        ML_UNROLL for (int j = 0; j < NV; j++) kv[j] = v_load(k + j * VW);
+        ML_UNROLL for (int i = 0; i < m; i++) {
+            const vf qv = v_set1(q[i]);
+            ML_UNROLL for (int j = 0; j < NV; j++) acc[i][j] = v_fma(qv, kv[j], acc[i][j]);
+        }
+        q += MR;
+        k += NR;
+    }
+    ML_UNROLL for (int i = 0; i < m; i++) {
+        ML_UNROLL for (int j = 0; j < NV; j++) v_store(x->s + i * KEYS + j * VW, acc[i][j]);
+    }
+}
+
+/* ---- weights ---- */
+
+static void adjust(float *s, const float *add, float cap) {
+    const vf c = v_set1(cap);
+    for (int j = 0; j < KEYS; j += VW) {
+        vf v = v_load(s + j);
+        if (cap > 0.0f)
+            v = v_mul(c, v_tanh(v_div(v, c)));
+        if (add)
+            v = v_add(v, v_load(add + j));
+        v_store(s + j, v);
+    }
+}
+
+static uint64_t bits_of_add(const float *add) {
+    uint64_t hidden = 0;
+    for (int j = 0; j < KEYS; j += VW)
+        hidden |= v_bits(v_equal(v_load(add + j), v_set1(-INFINITY))) << j;
+    return ~hidden;
+}
+
+/* Eight bytes at a time: each to 1 or 0, then gathered into a byte by a multiplication. */
+static uint64_t bits_of_bool(const uint8_t *mask, int n) {
+    uint64_t bits = 0;
+    for (int j = 0; j < n; j += 8) {
+        uint64_t x = 0;
+        memcpy(&x, mask + j, (size_t)(n - j < 8 ? n - j : 8));
+        x |= x >> 4;
+        x |= x >> 2;
+        x |= x >> 1;
+        x &= UINT64_C(0x0101010101010101);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        x = __builtin_bswap64(x);
+#endif
+        bits |= (x * UINT64_C(0x0102040810204080) >> 56) << j;
+    }
+    return bits;
+}
+
+/* What e^s is taken relative to: the maximum, or 0 where there is none, because -inf - (-inf) is NaN. */
+V_FN vf base_of(vf max) {
+    return v_select(v_equal(max, v_set1(-INFINITY)), v_zero(), max);
+}
+
+/* e^(s - base) for s <= base. */
+V_FN vf weight(vf s, vf base) {
+    return v_exp2_low(v_mul(v_sub(s, base), v_set1(0x1.715476p+0f))); /* 1 / ln 2 */
+}
+
+static void softmax(const ml_sdpa_softmax *x) {
+    const int keys = x->keys;
+    float top[ML_SDPA_LINE] __attribute__((aligned(64))), base[ML_SDPA_LINE] __attribute__((aligned(64)));
+    for (int i = 0; i < ML_SDPA_LINE; i++)
+        top[i] = -INFINITY;
+    for (int i = 0; i < x->m; i++) {
+        const float *s = x->s + i * KEYS;
+        uint64_t seen = x->seen[i];
+        vf m = v_set1(-INFINITY);
+        for (int j = 0; j < keys; j += VW, seen >>= VW)
+            m = v_max(v_select(v_mask(seen), v_load(s + j), m), m);
+        top[i] = v_largest(m);
+    }
+    for (int i = 0; i < x->m; i += VW) {
+        const vf old = v_load(x->max + i), max = v_max(v_load(top + i), old), b = base_of(max);
+        v_store(x->max + i, max);
+        v_store(base + i, b);
+        v_store(x->rescale + i, weight(old, b));
+    }
+    for (int i = 0; i < x->m; i++) {
+        float *s = x->s + i * KEYS;
+        uint64_t seen = x->seen[i];
+        const vf b = v_set1(base[i]);
+        vf sum = v_zero();
+        if (seen == 0)
+            x->rescale[i] = 1.0f;
+        for (int j = 0; j < keys; j += VW, seen >>= VW) {
+            const vf p = v_select(v_mask(seen), weight(v_load(s + j), b), v_zero());
+            v_store(s + j, p);
+            sum = v_add(sum, p);
+        }
+        x->sum[i] = x->sum[i] * x->rescale[i] + v_sum(sum);
+    }
+}
+
+/* ---- values ---- */
+
+/* nv vectors of columns from `col` on. */
+V_FN void values_of(const int m, const int nv, const ml_dtype dtype, const ml_sdpa_values *x, int64_t col) {
+    const int64_t size = (int64_t)ml_dtype_size_of(dtype), step = x->v_stride * size;
+    const char *v = (const char *)x->v + col * size;
+    const float *p = x->p;
+    float *to = x->acc + col;
+    vf acc[MR][NV];
+    ML_UNROLL for (int i = 0; i < m; i++) {
+        const vf r = v_set1(x->rescale[i]);
+        ML_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = v_mul(v_load(to + i * x->ldacc + j * VW), r);
+    }
+    for (int64_t key = 0; key < x->keys; key++) {
+        vf vv[NV];
+        ML_UNROLL for (int j = 0; j < nv; j++) vv[j] = load_as(dtype, v + j * VW * size);
+        ML_UNROLL for (int i = 0; i < m; i++) {
+            const vf w = v_set1(p[i * KEYS]);
+            ML_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = v_fma(w, vv[j], acc[i][j]);
+        }
+        v += step;
+        p++;
+    }
+    ML_UNROLL for (int i = 0; i < m; i++) {
+        ML_UNROLL for (int j = 0; j < nv; j++) v_store(to + i * x->ldacc + j * VW, acc[i][j]);
+    }
+}
+
+V_FN void values_with(const int m, const ml_dtype dtype, const ml_sdpa_values *x) {
+    int64_t col = 0;
+    for (; col + NV * VW <= x->cols; col += NV * VW)
+        values_of(m, NV, dtype, x, col);
+    for (; col < x->cols; col += VW)
+        values_of(m, 1, dtype, x, col);
+}
+
+/* ---- the table ---- */
+
+#define STRIP(m)                                                                                                       \
+    static void scores_##m(const ml_sdpa_scores *x) {                                                                  \
+        scores_of(m, x);                                                                                               \
+    }                                                                                                                  \
+    static void values_f32_##m(const ml_sdpa_values *x) {                                                              \
+        values_with(m, ML_F32, x);                                                                                     \
+    }                                                                                                                  \
+    static void values_f16_##m(const ml_sdpa_values *x) {                                                              \
+        values_with(m, ML_F16, x);                                                                                     \
+    }                                                                                                                  \
+    static void values_bf16_##m(const ml_sdpa_values *x) {                                                             \
+        values_with(m, ML_BF16, x);                                                                                    \
+    }
+#define ROW_SCORES(m) scores_##m,
+#define ROW_F32(m) values_f32_##m,
+#define ROW_F16(m) values_f16_##m,
+#define ROW_BF16(m) values_bf16_##m,
+#if MR == 14
+#define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
+#elif MR == 6
+#define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#elif MR == 4
+#define FOR_ROWS(X) X(1) X(2) X(3) X(4)
+#endif
+FOR_ROWS(STRIP)
+
+static void scores(const ml_sdpa_scores *x) {
+    static void (*const by_rows[MR])(const ml_sdpa_scores *) = {FOR_ROWS(ROW_SCORES)};
+    by_rows[x->m - 1](x);
+}
+
+static void values(const ml_sdpa_values *x) {
+    static void (*const by_rows[3][MR])(const ml_sdpa_values *) = {
+        [ML_F32] = {FOR_ROWS(ROW_F32)}, [ML_F16] = {FOR_ROWS(ROW_F16)}, [ML_BF16] = {FOR_ROWS(ROW_BF16)}};
+    by_rows[x->dtype][x->m - 1](x);
+}
+
+const ml_sdpa_impl TABLE = {
+    .mr = MR,
+    .nr = NR,
+    .gemm = &GEMM,
+    .scores = scores,
+    .softmax = softmax,
+    .values = values,
+    .adjust = adjust,
+    .bits_of_bool = bits_of_bool,
+    .bits_of_add = bits_of_add,
+    .load = load,
+    .store = store,
+};
