@@ -1,5 +1,6 @@
 /* Softmax policy: DESIGN.md section 4. */
 #include "dispatch/dispatch.h"
+#include "dispatch/softmax_layout.h"
 
 static int64_t floor_power_of_two(int64_t x) {
     int64_t p = 1;
@@ -76,6 +77,9 @@ ml_status ml_plan_softmax(const ml_op *op, const ml_caps *caps, const ml_prefs *
     }
     plan->family = need.family;
     set_geometry(op, caps, plan);
+    if (caps->device == ML_DEVICE_CPU && p->rows > 0 && p->seq_k > 0)
+        plan->scratch_bytes =
+            ml_softmax_scratch_bytes(op, (ml_softmax_variant)plan->family, caps->threads > 0 ? caps->threads : 1);
     ml_plan_cost(op, caps, plan);
     return ML_OK;
 }

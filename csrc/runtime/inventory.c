@@ -88,6 +88,8 @@ static void describe_kernel(ml_json *j, const ml_device *dev, const ml_caps *cap
     ml_json_string(j, "device", dev->name);
     ml_json_string(j, "op", ml_op_name(k->op));
     ml_json_string(j, "backend", family_name(k));
+    if (k->op == ML_OP_SOFTMAX || k->op == ML_OP_SDPA)
+        ml_json_string(j, "variant", family_name(k));
     ml_json_array_begin(j, "dtypes");
     for (int dt = 0; dt < ML_DTYPE_COUNT; dt++)
         if (k->dtypes & ML_DTYPE_BIT(dt))

@@ -167,3 +167,13 @@ int mlpy_arg_variant(PyObject *o, ml_variant_force *out) {
     *out = (ml_variant_force)value;
     return 0;
 }
+
+int mlpy_arg_softmax_variant(PyObject *o, ml_softmax_variant *out) {
+    static const mlpy_word words[] = {
+        {"auto", ML_SOFTMAX_AUTO}, {"vec", ML_SOFTMAX_VEC}, {"block", ML_SOFTMAX_BLOCK}, {NULL, 0}};
+    int value = (int)*out;
+    if (mlpy_arg_word(o, "variant", words, &value) < 0)
+        return -1;
+    *out = (ml_softmax_variant)value;
+    return 0;
+}

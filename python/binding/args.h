@@ -24,11 +24,13 @@
     X(c)                                                                                                               \
     X(cache)                                                                                                           \
     X(cached_only)                                                                                                     \
+    X(causal)                                                                                                          \
     X(copy)                                                                                                            \
     X(ctx)                                                                                                             \
     X(device)                                                                                                          \
     X(dl_device)                                                                                                       \
     X(dtype)                                                                                                           \
+    X(mask)                                                                                                            \
     X(max_version)                                                                                                     \
     X(ml_dtypes)                                                                                                       \
     X(n)                                                                                                               \
@@ -37,7 +39,9 @@
     X(obj)                                                                                                             \
     X(op)                                                                                                              \
     X(out)                                                                                                             \
+    X(query_offset)                                                                                                    \
     X(row_counts)                                                                                                      \
+    X(scale)                                                                                                           \
     X(shape)                                                                                                           \
     X(stream)                                                                                                          \
     X(strict)                                                                                                          \
@@ -84,5 +88,6 @@ int mlpy_arg_copy(PyObject *o, int *out); /* None: -1, else 0 or 1 */
 int mlpy_arg_activation(PyObject *o, ml_activation *out);
 int mlpy_arg_backend(PyObject *o, ml_matmul_backend *out);
 int mlpy_arg_variant(PyObject *o, ml_variant_force *out);
+int mlpy_arg_softmax_variant(PyObject *o, ml_softmax_variant *out);
 
 #endif

@@ -261,6 +261,8 @@ typedef struct mlpy_call {
     X(matmul_mps)                                                                                                      \
     X(matmul_gemv)                                                                                                     \
     X(matmul_ragged)                                                                                                   \
+    X(softmax)                                                                                                         \
+    X(log_softmax)                                                                                                     \
     X(add)                                                                                                             \
     X(subtract)                                                                                                        \
     X(multiply)                                                                                                        \

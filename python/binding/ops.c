@@ -313,6 +313,101 @@ done:
     return result;
 }
 
+/* ---- softmax ----------------------------------------------------------------------------------------------------- */
+
+typedef struct softmax_objects {
+    PyObject *x, *mask, *out;
+} softmax_objects;
+
+/* args holds everything but the tensors. Returns out itself when it was given. */
+static PyObject *run_softmax(const mlpy_call *call, ml_context *given, const softmax_objects *o,
+                             ml_softmax_args *args) {
+    mlpy_state *st = call->st;
+    mlpy_enter(st);
+    PyObject *const objects[] = {o->x, o->out, o->mask};
+    static const char *const names[] = {"x", "out", "mask"};
+    mlpy_operand operands[3];
+    ml_context *ctx = mlpy_pick_context(st, given, objects, 3);
+    if (!ctx)
+        return NULL;
+    mlpy_import_options options = {.ctx = ctx, .dtype = -1, .copy = -1};
+    PyObject *result = NULL;
+    int n = 0;
+    while (n < 3) {
+        options.name = names[n];
+        int failed = mlpy_operand_get(st, objects[n], &options, n == 1 ? MLPY_WRITABLE : 0, &operands[n]);
+        n++;
+        if (failed)
+            goto done;
+    }
+    args->x = operands[0].t;
+    args->mask = operands[2].t;
+    if (!args->x) {
+        missing(call, "x");
+        goto done;
+    }
+    ml_tensor *out = operands[1].t;
+    const int64_t size = ml_view_size(&args->x->view);
+    ml_status status;
+    if (mlpy_is_long(size * 20, size * 8)) { /* an exponential counts as twenty */
+        Py_BEGIN_ALLOW_THREADS
+        status = ml_softmax(ctx, args, &out);
+        Py_END_ALLOW_THREADS
+    } else {
+        status = ml_softmax(ctx, args, &out);
+    }
+    if (status != ML_OK)
+        mlpy_raise(st, status);
+    else
+        result = operands[1].t ? Py_NewRef(o->out) : mlpy_tensor_wrap(st, out);
+done:
+    while (n > 0)
+        mlpy_operand_clear(&operands[--n]);
+    return result;
+}
+
+static int axis_from(PyObject *o, int *out) {
+    int64_t axis = *out;
+    if (mlpy_arg_int64(o, "axis", &axis) < 0)
+        return -1;
+    *out = axis < -ML_MAX_DIMS ? -ML_MAX_DIMS - 1 : axis > ML_MAX_DIMS ? ML_MAX_DIMS : (int)axis;
+    return 0;
+}
+
+static PyObject *op_softmax(const mlpy_call *call) {
+    enum { X, AXIS, CAUSAL, OFFSET, MASK, SCALE, OUT, VARIANT, CTX, N };
+    static const mlpy_signature sig = {"softmax",
+                                       N,
+                                       0,
+                                       2,
+                                       1,
+                                       {MLPY_S_x, MLPY_S_axis, MLPY_S_causal, MLPY_S_query_offset, MLPY_S_mask,
+                                        MLPY_S_scale, MLPY_S_out, MLPY_S_variant, MLPY_S_ctx}};
+    PyObject *v[N];
+    ml_context *ctx;
+    ml_softmax_args args = ML_SOFTMAX_DEFAULTS;
+    if (mlpy_parse(call->st, &sig, call->args, call->nargs, call->kwnames, v) < 0 ||
+        given_context(call, v[CTX], &ctx) < 0 || axis_from(v[AXIS], &args.axis) < 0 ||
+        mlpy_arg_bool(v[CAUSAL], &args.causal) < 0 ||
+        mlpy_arg_int64(v[OFFSET] == Py_None ? NULL : v[OFFSET], "query_offset", &args.query_offset) < 0 ||
+        mlpy_arg_float(v[SCALE], "scale", &args.scale) < 0 || mlpy_arg_softmax_variant(v[VARIANT], &args.variant) < 0)
+        return NULL;
+    return run_softmax(call, ctx, &(softmax_objects){v[X], v[MASK], v[OUT]}, &args);
+}
+
+static PyObject *op_log_softmax(const mlpy_call *call) {
+    enum { X, AXIS, OUT, CTX, N };
+    static const mlpy_signature sig = {"log_softmax", N, 0, 2, 1, {MLPY_S_x, MLPY_S_axis, MLPY_S_out, MLPY_S_ctx}};
+    PyObject *v[N];
+    ml_context *ctx;
+    ml_softmax_args args = ML_SOFTMAX_DEFAULTS;
+    args.log = true;
+    if (mlpy_parse(call->st, &sig, call->args, call->nargs, call->kwnames, v) < 0 ||
+        given_context(call, v[CTX], &ctx) < 0 || axis_from(v[AXIS], &args.axis) < 0)
+        return NULL;
+    return run_softmax(call, ctx, &(softmax_objects){.x = v[X], .out = v[OUT]}, &args);
+}
+
 /* ---- element-wise ------------------------------------------------------------------------------------------------ */
 
 static PyObject *binary_with(const mlpy_call *call, const char *function, ml_binary_kind kind) {

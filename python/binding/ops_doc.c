@@ -143,6 +143,42 @@ const char mlpy_doc_matmul_ragged[] =
 const char mlpy_method_doc_matmul_ragged[] = "matmul_ragged($self, /, a, b, row_counts, *, out=None)\n--\n\n"
                                              "metallic.matmul_ragged() in this context.\n";
 
+const char mlpy_doc_softmax[] =
+    "softmax($module, /, x, axis=-1, *, causal=False, query_offset=None, mask=None, scale=1.0, out=None, variant=None,"
+    " ctx=None)\n--\n\n"
+    "Softmax of scale * x + mask over one axis, in float32 with one rounding at the end.\n"
+    "\n"
+    "causal (axis -1 only): row i of x [..., Q, S] sees columns up to i + query_offset; None means S - Q, so that the\n"
+    "last row sees all. mask broadcasts to x: boolean (True = visible) or floating-point (added; -inf hides). A\n"
+    "hidden element has no effect whatever it holds, and becomes 0; a row with nothing visible, or nothing but\n"
+    "-inf, is all zeros; a visible NaN or +inf makes the visible part of its row NaN. out (any strides) may be\n"
+    "exactly x. variant: 'auto', 'vec' (the row stays in cache) or 'block' (running maximum over blocks).\n"
+    "\n"
+    "Errors: ShapeError (axis, mask, out; causal with another axis), DTypeError (integers), UnsupportedError (strict\n"
+    "contexts only).\n"
+    "\n"
+    ">>> import metallic as ml\n"
+    ">>> ml.softmax(ml.zeros((2, 2)), causal=True).tolist()\n"
+    "[[1.0, 0.0], [0.5, 0.5]]\n";
+
+const char mlpy_method_doc_softmax[] =
+    "softmax($self, /, x, axis=-1, *, causal=False, query_offset=None, mask=None, scale=1.0, out=None,"
+    " variant=None)\n--\n\n"
+    "metallic.softmax() in this context.\n";
+
+const char mlpy_doc_log_softmax[] =
+    "log_softmax($module, /, x, axis=-1, *, out=None, ctx=None)\n--\n\n"
+    "The logarithm of softmax(x, axis), without passing through it: -inf where that is 0.\n"
+    "\n"
+    "out (any strides) may be exactly x. Errors as in softmax().\n"
+    "\n"
+    ">>> import metallic as ml\n"
+    ">>> ml.log_softmax(ml.array([0., -1000.])).tolist()\n"
+    "[0.0, -1000.0]\n";
+
+const char mlpy_method_doc_log_softmax[] = "log_softmax($self, /, x, axis=-1, *, out=None)\n--\n\n"
+                                           "metallic.log_softmax() in this context.\n";
+
 const char mlpy_doc_add[] =
     "add($module, /, a, b, *, out=None, ctx=None)\n--\n\n"
     "a + b, element by element with broadcasting; either operand may be a number, which takes the other's dtype.\n"

@@ -34,6 +34,8 @@ ml_status ml_cpu_matmul_mlx(const ml_encode_args *args);
 ml_status ml_cpu_matmul_gemv(const ml_encode_args *args);
 ml_status ml_cpu_matmul_mps(const ml_encode_args *args);
 
+ml_status ml_cpu_softmax(const ml_encode_args *args);
+
 /* Element-wise kinds. */
 ml_status ml_cpu_binary(const ml_encode_args *args);
 ml_status ml_cpu_copy(const ml_encode_args *args);

@@ -134,6 +134,8 @@ static ml_status cpu_encode(ml_device *dev, ml_command *command, ml_encode_args 
     switch (args->op->kind) {
     case ML_OP_MATMUL:
         return encode_matmul(args);
+    case ML_OP_SOFTMAX:
+        return ml_cpu_softmax(args);
     case ML_OP_BINARY:
         return ml_cpu_binary(args);
     case ML_OP_COPY:

@@ -18,13 +18,14 @@
  *             gemm_kernels.inc         ml_gemm_impl
  *             gemv_kernels.inc         ml_gemv_impl
  *             elementwise_kernels.inc  ml_elementwise_impl
+ *             softmax_kernels.inc      ml_softmax_impl
  *             vendor_kernels.inc       ignored: the library is loaded at run time (write `none`)
  *
  * A list is included twice, first to declare the tables and then to make the rows, so it holds nothing but rows,
  * comments and #if for the architecture: rows for x86 tiers stand inside #if defined(__x86_64__), those for NEON inside
  * #if defined(__aarch64__).
  */
-#include "device/cpu/elementwise.h"
+#include "device/cpu/softmax.h"
 
 #define ML_KERNEL(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, impl) extern const ml_gemm_impl impl;
 #include "device/cpu/gemm_kernels.inc"
@@ -35,6 +36,9 @@
 #define ML_KERNEL(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, impl)                                  \
     extern const ml_elementwise_impl impl;
 #include "device/cpu/elementwise_kernels.inc"
+#undef ML_KERNEL
+#define ML_KERNEL(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, impl) extern const ml_softmax_impl impl;
+#include "device/cpu/softmax_kernels.inc"
 #undef ML_KERNEL
 
 #define ML_ROW(name_, op_, family_, dtypes_, supports_, isa_, rank_, mr_, nr_, max_n_, impl_)                          \
@@ -56,6 +60,7 @@ const ml_kernel_desc ml_cpu_kernels[] = {
 #include "device/cpu/gemm_kernels.inc"
 #include "device/cpu/gemv_kernels.inc"
 #include "device/cpu/elementwise_kernels.inc"
+#include "device/cpu/softmax_kernels.inc"
 #undef ML_KERNEL
 #define ML_KERNEL(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, impl)                                  \
     ML_ROW(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, NULL)

@@ -1,0 +1,419 @@
+/* Softmax row by row: VEC keeps a row's scores in scratch memory, BLOCK walks it in blocks with a running maximum and
+ * sum (M. Milakov and N. Gimelshein, Online normalizer calculation for softmax, 2018). */
+#include "device/cpu/softmax.h"
+
+#include <math.h>
+#include <string.h>
+
+enum {
+    MASK_CHUNK = 512,         /* elements of a strided mask gathered at once */
+    TASK_ELEMENTS = 32 * 1024 /* work of a task: several microseconds */
+};
+
+static int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+/* ---- scores
+ * ---------------------------------------------------------------------------------------------------------- */
+
+static void hide_strided(const ml_softmax_job *job, float *s, const uint8_t *mask, int64_t stride, int64_t n) {
+    uint8_t seen[MASK_CHUNK];
+    for (int64_t first = 0; first < n; first += MASK_CHUNK) {
+        const int64_t count = least(MASK_CHUNK, n - first);
+        for (int64_t i = 0; i < count; i++)
+            seen[i] = mask[(first + i) * stride];
+        job->impl->hide(s + first, seen, count, job->hidden);
+    }
+}
+
+static void add_strided(const ml_softmax_job *job, float *s, const char *mask, int64_t stride, int64_t n) {
+    float values[MASK_CHUNK];
+    const ml_dtype dtype = job->mask.dtype;
+    for (int64_t first = 0; first < n; first += MASK_CHUNK) {
+        const int64_t count = least(MASK_CHUNK, n - first);
+        if (job->p->mask == ML_MASK_NONE) {
+            for (int64_t i = 0; i < count; i++)
+                values[i] = -0.0f; /* changes no product, not even a zero's sign */
+        } else {
+            const ml_ew_vec part = {(char *)(uintptr_t)mask + first * stride * job->mask_size, stride, dtype};
+            ml_ew_load_f32(job->impl->convert, values, &part, count);
+        }
+        job->impl->add[ML_F32](s + first, values, count, job->scale);
+    }
+}
+
+void ml_softmax_apply_mask(const ml_softmax_job *job, float *s, const char *mask, int64_t stride, int64_t n) {
+    const uint8_t *seen = (const uint8_t *)mask;
+    if (job->adds) {
+        if (job->p->mask != ML_MASK_NONE && stride == 1)
+            job->impl->add[job->mask.dtype](s, mask, n, job->scale);
+        else
+            add_strided(job, s, mask, stride, n);
+    } else if (job->p->mask == ML_MASK_BOOL) {
+        if (stride == 1)
+            job->impl->hide(s, seen, n, job->hidden);
+        else
+            hide_strided(job, s, seen, stride, n);
+    }
+}
+
+void ml_softmax_stage(const ml_softmax_job *job, float *dst, const ml_softmax_line *line, int64_t start, int64_t n) {
+    const ml_ew_vec from = {line->x + start * job->xs * job->x_size, job->xs, job->x.dtype};
+    ml_ew_load_f32(job->impl->convert, dst, &from, n);
+    if (job->adds || job->p->mask != ML_MASK_NONE)
+        ml_softmax_apply_mask(job, dst, line->mask + start * job->ms * job->mask_size, job->ms, n);
+}
+
+/* The scores: where they lie, or staged in buffer. */
+static const float *scores_of(const ml_softmax_job *job, const ml_softmax_line *line, int64_t start, int64_t n,
+                              float *buffer) {
+    if (job->direct)
+        return (const float *)(const void *)line->x + start;
+    ml_softmax_stage(job, buffer, line, start, n);
+    return buffer;
+}
+
+int64_t ml_softmax_visible(const ml_softmax_job *job, int64_t q) {
+    const int64_t length = job->layout.length, offset = job->p->query_offset;
+    if (!job->p->causal || offset >= length) /* then q + offset may not even fit 64 bits */
+        return length;
+    const int64_t last = q + offset;
+    return last < 0 ? 0 : least(last + 1, length);
+}
+
+/* ---- results
+ * --------------------------------------------------------------------------------------------------------- */
+
+static char *out_at(const ml_softmax_job *job, const ml_softmax_line *line, int64_t i) {
+    return line->out + i * job->os * job->out_size;
+}
+
+void ml_softmax_store(const ml_softmax_job *job, char *out, int64_t stride, const float *src, int64_t n) {
+    const ml_ew_vec to = {out, stride, job->out.dtype};
+    ml_ew_store_f32(job->impl->convert, &to, src, n);
+}
+
+void ml_softmax_fill(const ml_softmax_job *job, char *out, int64_t stride, int64_t n, float value) {
+    float values[MASK_CHUNK];
+    for (int64_t i = 0; i < least(n, MASK_CHUNK); i++)
+        values[i] = value;
+    for (int64_t first = 0; first < n; first += MASK_CHUNK)
+        ml_softmax_store(job, out + first * stride * job->out_size, stride, values, least(MASK_CHUNK, n - first));
+}
+
+void ml_softmax_poison(const ml_softmax_job *job, const ml_softmax_line *line, int64_t start, int64_t end) {
+    float values[MASK_CHUNK];
+    for (int64_t first = start; first < end; first += MASK_CHUNK) {
+        const int64_t count = least(MASK_CHUNK, end - first);
+        memset(values, 0, sizeof values);
+        ml_softmax_apply_mask(job, values, line->mask + first * job->ms * job->mask_size, job->ms, count);
+        for (int64_t i = 0; i < count; i++)
+            values[i] = values[i] == job->hidden ? ml_softmax_nothing(job) : NAN;
+        ml_softmax_store(job, out_at(job, line, first), job->os, values, count);
+    }
+}
+
+/* Columns start .. end, of which the first `visible` of the row can be seen, when the sum is no use: true then. */
+static bool store_degenerate(const ml_softmax_job *job, const ml_softmax_line *line, int64_t start, int64_t end,
+                             float sum) {
+    if (isnan(sum))
+        ml_softmax_poison(job, line, start, end);
+    else if (sum == 0.0f)
+        ml_softmax_fill(job, out_at(job, line, start), job->os, end - start, ml_softmax_nothing(job));
+    else
+        return false;
+    return true;
+}
+
+static bool writes_f32(const ml_softmax_job *job) {
+    return job->out.dtype == ML_F32 && job->os == 1;
+}
+
+/* n weights e from column `start` on, times `by`. e is scratch, or the place of the result. */
+static void store_weights(const ml_softmax_job *job, const ml_softmax_line *line, int64_t start, float *e, int64_t n,
+                          float by) {
+    char *out = out_at(job, line, start);
+    if (job->os == 1) {
+        job->impl->scale[job->out.dtype](out, e, n, by);
+        return;
+    }
+    job->impl->scale[ML_F32](e, e, n, by);
+    ml_softmax_store(job, out, job->os, e, n);
+}
+
+static void store_logs(const ml_softmax_job *job, const ml_softmax_line *line, int64_t start, const float *s, int64_t n,
+                       const float base_unit_shift[3], float *buffer) {
+    char *out = out_at(job, line, start);
+    if (job->os == 1) {
+        job->impl->log[job->out.dtype](out, s, n, base_unit_shift);
+        return;
+    }
+    job->impl->log[ML_F32](buffer, s, n, base_unit_shift);
+    ml_softmax_store(job, out, job->os, buffer, n);
+}
+
+/* ---- VEC
+ * ------------------------------------------------------------------------------------------------------------- */
+
+static float leading(const ml_softmax_job *job, const float *s, int64_t n) {
+    return job->hidden < 0.0f ? job->impl->largest(s, n) : job->impl->smallest(s, n);
+}
+
+/* A row whose leading score is the hidden one has no visible score but that: any finite base leaves zeros. */
+static ml_softmax_weight weight_from(const ml_softmax_job *job, float lead) {
+    return (ml_softmax_weight){lead == job->hidden ? 0.0f : lead, job->factor, job->hidden};
+}
+
+static void vec_row(const ml_softmax_job *job, const ml_softmax_line *line, float *scratch) {
+    const int64_t n = line->n;
+    const float *s = scores_of(job, line, 0, n, scratch);
+    const ml_softmax_weight w = weight_from(job, leading(job, s, n));
+    if (job->p->log) {
+        const float sum = job->impl->sum_exp(s, n, &w);
+        if (!store_degenerate(job, line, 0, n, sum))
+            store_logs(job, line, 0, s, n, (float[3]){w.base, job->unit, logf(sum)}, scratch);
+        return;
+    }
+    float *e = writes_f32(job) ? (float *)(void *)line->out : scratch;
+    const float sum = job->impl->exp(e, s, n, &w);
+    if (!store_degenerate(job, line, 0, n, sum))
+        store_weights(job, line, 0, e, n, 1.0f / sum);
+}
+
+/* ---- BLOCK
+ * ----------------------------------------------------------------------------------------------------------- */
+
+typedef struct running {
+    float lead, sum; /* the leading score so far, and the sum of weights relative to it */
+} running;
+
+static float weight_of(const ml_softmax_job *job, float score, float lead) {
+    return score == lead ? 1.0f : score == job->hidden ? 0.0f : exp2f((score - lead) * job->factor);
+}
+
+/* Moves r to a new leading score. */
+static void lead_by(const ml_softmax_job *job, running *r, float lead) {
+    if (r->lead != lead)
+        r->sum *= weight_of(job, r->lead, lead); /* 0 * 0, or NaN that stays */
+    r->lead = lead;
+}
+
+static void measure(const ml_softmax_job *job, const ml_softmax_line *line, int64_t start, int64_t end, float *scratch,
+                    running *r) {
+    for (int64_t first = start; first < end; first += ML_SOFTMAX_BLOCK_LEN) {
+        const int64_t n = least(ML_SOFTMAX_BLOCK_LEN, end - first);
+        const float *s = scores_of(job, line, first, n, scratch);
+        lead_by(job, r, ml_softmax_better(job, leading(job, s, n), r->lead));
+        const ml_softmax_weight w = weight_from(job, r->lead);
+        r->sum += job->impl->sum_exp(s, n, &w);
+    }
+}
+
+/* Columns start .. end of a row that has been measured. */
+static void finish(const ml_softmax_job *job, const ml_softmax_line *line, int64_t start, int64_t end, float *scratch,
+                   const running *r) {
+    if (store_degenerate(job, line, start, end, r->sum))
+        return;
+    const ml_softmax_weight w = weight_from(job, r->lead);
+    const float by = 1.0f / r->sum, constants[3] = {w.base, job->unit, job->p->log ? logf(r->sum) : 0.0f};
+    for (int64_t first = start; first < end; first += ML_SOFTMAX_BLOCK_LEN) {
+        const int64_t n = least(ML_SOFTMAX_BLOCK_LEN, end - first);
+        const float *s = scores_of(job, line, first, n, scratch);
+        if (job->p->log) {
+            store_logs(job, line, first, s, n, constants, scratch);
+            continue;
+        }
+        float *e = writes_f32(job) ? (float *)(void *)out_at(job, line, first) : scratch;
+        job->impl->exp(e, s, n, &w);
+        store_weights(job, line, first, e, n, by);
+    }
+}
+
+/* The weights of each block stay, relative to what led then, until the row is known: one exponential per element. */
+static void keep_row(const ml_softmax_job *job, const ml_softmax_line *line, float *scratch) {
+    float leads[ML_SOFTMAX_KEEP_LEN / ML_SOFTMAX_BLOCK_LEN];
+    const int64_t end = line->n;
+    float *kept = writes_f32(job) ? (float *)(void *)line->out : scratch;
+    running r = {job->hidden, 0.0f};
+    for (int64_t first = 0; first < end; first += ML_SOFTMAX_BLOCK_LEN) {
+        const int64_t n = least(ML_SOFTMAX_BLOCK_LEN, end - first);
+        const float *s = scores_of(job, line, first, n, scratch + first);
+        lead_by(job, &r, ml_softmax_better(job, leading(job, s, n), r.lead));
+        const ml_softmax_weight w = weight_from(job, r.lead);
+        r.sum += job->impl->exp(kept + first, s, n, &w);
+        leads[first / ML_SOFTMAX_BLOCK_LEN] = r.lead;
+    }
+    if (store_degenerate(job, line, 0, end, r.sum))
+        return;
+    for (int64_t first = 0; first < end; first += ML_SOFTMAX_BLOCK_LEN) {
+        const int64_t n = least(ML_SOFTMAX_BLOCK_LEN, end - first);
+        const float by = weight_of(job, leads[first / ML_SOFTMAX_BLOCK_LEN], r.lead) / r.sum;
+        store_weights(job, line, first, kept + first, n, by);
+    }
+}
+
+static void block_row(const ml_softmax_job *job, const ml_softmax_line *line, float *scratch) {
+    if (job->layout.keep) {
+        keep_row(job, line, scratch);
+        return;
+    }
+    running r = {job->hidden, 0.0f};
+    measure(job, line, 0, line->n, scratch, &r);
+    finish(job, line, 0, line->n, scratch, &r);
+}
+
+/* ---- rows and tasks
+ * ---------------------------------------------------------------------------------------------------- */
+
+typedef struct row_job {
+    ml_softmax_job job;
+    void (*row)(const ml_softmax_job *job, const ml_softmax_line *line, float *scratch);
+    ml_view outer[3]; /* x, mask, out without the axis; with causality the last dim counts queries */
+    int64_t rows_per_task;
+} row_job;
+
+static ml_softmax_line line_at(const row_job *t, int64_t row) {
+    int64_t x = 0, mask = 0, out = 0, q = 0;
+    const ml_view *o = t->outer;
+    for (int d = o[0].ndim - 1; d >= 0; d--) {
+        int64_t i = row;
+        if (d > 0) {
+            i = row % o[0].shape[d];
+            row /= o[0].shape[d];
+        }
+        x += i * o[0].strides[d];
+        mask += i * o[1].strides[d];
+        out += i * o[2].strides[d];
+        if (d == o[0].ndim - 1)
+            q = i;
+    }
+    const ml_softmax_job *job = &t->job;
+    char *mask_data = job->p->mask == ML_MASK_NONE ? NULL : (char *)ml_view_data(&job->mask) + mask * job->mask_size;
+    return (ml_softmax_line){.x = (char *)ml_view_data(&job->x) + x * job->x_size,
+                             .mask = mask_data,
+                             .out = (char *)ml_view_data(&job->out) + out * job->out_size,
+                             .n = ml_softmax_visible(job, q)};
+}
+
+static void rows_task(void *arg, int64_t task, int worker) {
+    const row_job *t = arg;
+    const ml_softmax_layout *l = &t->job.layout;
+    float *scratch = ml_softmax_worker_scratch(&t->job, worker);
+    const int64_t end = least(l->rows, (task + 1) * t->rows_per_task);
+    for (int64_t row = task * t->rows_per_task; row < end; row++) {
+        const ml_softmax_line line = line_at(t, row);
+        t->row(&t->job, &line, scratch);
+        if (line.n < l->length)
+            ml_softmax_fill(&t->job, out_at(&t->job, &line, line.n), t->job.os, l->length - line.n,
+                            ml_softmax_nothing(&t->job));
+    }
+}
+
+static void measure_task(void *arg, int64_t task, int worker) {
+    const row_job *t = arg;
+    const ml_softmax_line line = line_at(t, task / t->job.layout.chunks);
+    const int64_t start = task % t->job.layout.chunks * ML_SOFTMAX_CHUNK_LEN;
+    running *r = (running *)(void *)t->job.scratch + task;
+    *r = (running){t->job.hidden, 0.0f};
+    measure(&t->job, &line, start, least(line.n, start + ML_SOFTMAX_CHUNK_LEN),
+            ml_softmax_worker_scratch(&t->job, worker), r);
+}
+
+/* The chunks of each row, in order, into its first one. */
+static void merge_chunks(const row_job *t) {
+    for (int64_t row = 0; row < t->job.layout.rows; row++) {
+        running *r = (running *)(void *)t->job.scratch + row * t->job.layout.chunks;
+        for (int64_t c = 1; c < t->job.layout.chunks; c++) {
+            const float lead = ml_softmax_better(&t->job, r[c].lead, r->lead);
+            lead_by(&t->job, r, lead);
+            lead_by(&t->job, &r[c], lead);
+            r->sum += r[c].sum;
+        }
+    }
+}
+
+static void finish_task(void *arg, int64_t task, int worker) {
+    const row_job *t = arg;
+    const ml_softmax_job *job = &t->job;
+    const int64_t row = task / job->layout.chunks;
+    const ml_softmax_line line = line_at(t, row);
+    const int64_t start = task % job->layout.chunks * ML_SOFTMAX_CHUNK_LEN;
+    const int64_t end = least(job->layout.length, start + ML_SOFTMAX_CHUNK_LEN), seen = least(line.n, end);
+    if (seen > start)
+        finish(job, &line, start, seen, ml_softmax_worker_scratch(job, worker),
+               (const running *)(const void *)job->scratch + row * job->layout.chunks);
+    const int64_t rest = seen > start ? seen : start;
+    if (rest < end)
+        ml_softmax_fill(job, out_at(job, &line, rest), job->os, end - rest, ml_softmax_nothing(job));
+}
+
+static void set_outer(row_job *t) {
+    const ml_softmax_job *job = &t->job;
+    t->outer[0] = job->x;
+    t->outer[1] = job->p->mask == ML_MASK_NONE ? job->x : job->mask;
+    t->outer[2] = job->out;
+    for (int v = 0; v < 3; v++)
+        t->outer[v].ndim--; /* the axis */
+    if (!job->p->causal)
+        ml_views_coalesce(t->outer, 3, false);
+}
+
+/* ---- the operation -------------------------------------------------------------------------------------------------
+ */
+
+static void set_weights(ml_softmax_job *job) {
+    const double log2_e = 1.4426950408889634074;
+    const ml_softmax_params *p = job->p;
+    const float folded = (float)((double)p->scale * log2_e);
+    /* A scale that leaves f32 once it is folded into the exponent, or is zero, multiplies the scores. */
+    job->adds = p->mask == ML_MASK_ADDITIVE || !isfinite(folded) || fabsf(folded) < 0x1p-126f;
+    job->scale = p->scale;
+    job->factor = job->adds ? (float)log2_e : folded;
+    job->unit = job->adds ? 1.0f : p->scale;
+    job->hidden = job->factor < 0.0f ? INFINITY : -INFINITY;
+}
+
+ml_status ml_cpu_softmax(const ml_encode_args *args) {
+    const ml_op *op = args->op;
+    const ml_softmax_variant variant = (ml_softmax_variant)args->plan->family;
+    const int axis = op->in[0].ndim - 1;
+    row_job t = {.job = {.impl = args->plan->kernel->impl, .p = &op->softmax, .x = op->in[0], .out = op->out[0]}};
+    ml_softmax_job *job = &t.job;
+    job->mask = op->softmax.mask == ML_MASK_NONE ? job->x : op->in[1];
+    ml_softmax_layout_of(op, variant, &job->layout);
+    job->scratch = args->scratch;
+    job->x_size = (int64_t)ml_dtype_size_of(job->x.dtype);
+    job->mask_size = (int64_t)ml_dtype_size_of(job->mask.dtype);
+    job->out_size = (int64_t)ml_dtype_size_of(job->out.dtype);
+    const bool single = job->layout.length == 1; /* its strides mean nothing */
+    job->xs = single ? 1 : job->x.strides[axis];
+    job->ms = single ? 1 : job->mask.strides[axis];
+    job->os = single ? 1 : job->out.strides[axis];
+    set_weights(job);
+    job->direct = job->x.dtype == ML_F32 && job->xs == 1 && !job->adds && op->softmax.mask == ML_MASK_NONE;
+    if (job->layout.rows == 0 || job->layout.length == 0)
+        return ML_OK;
+
+    const int workers = (int)((args->plan->scratch_bytes - job->layout.shared_bytes) / job->layout.worker_bytes);
+    if (job->layout.order == ML_SOFTMAX_COLUMNS) {
+        const ml_softmax_layout *l = &job->layout;
+        job->tiles = l->tiles * (l->rows / job->x.shape[l->col_dim]);
+        job->tiles_per_task = 1 + TASK_ELEMENTS / (l->cols * l->length + 1);
+        ml_parallel_limit((job->tiles + job->tiles_per_task - 1) / job->tiles_per_task, workers,
+                          ml_softmax_columns_task, job);
+        return ML_OK;
+    }
+    set_outer(&t);
+    if (job->layout.order == ML_SOFTMAX_SPLIT) {
+        const int64_t tasks = job->layout.rows * job->layout.chunks;
+        ml_parallel_limit(tasks, workers, measure_task, &t);
+        merge_chunks(&t);
+        ml_parallel_limit(tasks, workers, finish_task, &t);
+        return ML_OK;
+    }
+    t.row = variant == ML_SOFTMAX_VEC ? vec_row : block_row;
+    t.rows_per_task = (TASK_ELEMENTS + job->layout.length - 1) / job->layout.length;
+    ml_parallel_limit((job->layout.rows + t.rows_per_task - 1) / t.rows_per_task, workers, rows_task, &t);
+    return ML_OK;
+}

@@ -1,0 +1,7 @@
+/* Softmax kernels in plain C. */
+#include "device/cpu/vector_scalar.h"
+
+#define TABLE ml_softmax_scalar
+#define CONVERT ml_elementwise_scalar
+
+#include "device/cpu/softmax_kernel.h"

@@ -1,0 +1,131 @@
+/* The vector primitives of the AVX2 + FMA + F16C tier, on which vmath.h and the kernels of softmax are written. Each
+ * tier's header offers the same names:
+ *
+ *   VW                       floats per vector `vf`; `vm` is one truth value for each
+ *   v_fma(a, b, c)           a * b + c
+ *   v_max(a, b) v_min(a, b)  b where either is NaN
+ *   v_round(a)               to the nearest integer, ties to even; |a| < 2^22
+ *   v_scale(a, n)            a * 2^n for an integral n in [-160, 160], rounded once; overflows to infinity
+ *   v_frexp(x, &n)           m in [1, 2) with x = m * 2^n, for finite x > 0, subnormal ones included
+ *   v_select(m, yes, no)
+ *   v_load v_store           f32, any alignment
+ *   v_from_f16, v_from_bf16  VW elements from 16-bit memory, exactly; v_to_f16, v_to_bf16: to nearest even, NaN stays
+ * NaN v_from_bool(p)           VW bytes, true where not zero v_sum(v) v_largest(v)    of the lanes, always in the same
+ * order; v_largest: no lane is NaN
+ */
+#ifndef ML_CPU_VECTOR_H
+#define ML_CPU_VECTOR_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#define VW 8
+typedef __m256 vf;
+typedef __m256 vm;
+
+#define V_FN static inline __attribute__((always_inline))
+
+V_FN vf v_zero(void) {
+    return _mm256_setzero_ps();
+}
+V_FN vf v_set1(float x) {
+    return _mm256_set1_ps(x);
+}
+V_FN vf v_add(vf a, vf b) {
+    return _mm256_add_ps(a, b);
+}
+V_FN vf v_sub(vf a, vf b) {
+    return _mm256_sub_ps(a, b);
+}
+V_FN vf v_mul(vf a, vf b) {
+    return _mm256_mul_ps(a, b);
+}
+V_FN vf v_div(vf a, vf b) {
+    return _mm256_div_ps(a, b);
+}
+V_FN vf v_fma(vf a, vf b, vf c) {
+    return _mm256_fmadd_ps(a, b, c);
+}
+V_FN vf v_max(vf a, vf b) {
+    return _mm256_max_ps(a, b);
+}
+V_FN vf v_min(vf a, vf b) {
+    return _mm256_min_ps(a, b);
+}
+V_FN vf v_abs(vf a) {
+    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
+}
+V_FN vf v_copysign(vf magnitude, vf sign) {
+    return _mm256_or_ps(v_abs(magnitude), _mm256_and_ps(_mm256_set1_ps(-0.0f), sign));
+}
+V_FN vf v_round(vf a) {
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+V_FN vf v_pow2(__m256i n) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
+}
+/* In two factors, because 2^n itself may be out of range. The first product is exact. */
+V_FN vf v_scale(vf a, vf n) {
+    const __m256i whole = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(whole, 1);
+    return _mm256_mul_ps(_mm256_mul_ps(a, v_pow2(half)), v_pow2(_mm256_sub_epi32(whole, half)));
+}
+V_FN vm v_less(vf a, vf b) {
+    return _mm256_cmp_ps(a, b, _CMP_LT_OQ);
+}
+V_FN vm v_equal(vf a, vf b) {
+    return _mm256_cmp_ps(a, b, _CMP_EQ_OQ);
+}
+V_FN vf v_select(vm m, vf yes, vf no) {
+    return _mm256_blendv_ps(no, yes, m);
+}
+V_FN vf v_frexp(vf x, vf *n) {
+    const vm tiny = v_less(x, v_set1(0x1p-126f));
+    const __m256i bits = _mm256_castps_si256(v_select(tiny, v_mul(x, v_set1(0x1p24f)), x));
+    const vf exponent = _mm256_cvtepi32_ps(_mm256_srli_epi32(bits, 23));
+    *n = v_sub(exponent, v_select(tiny, v_set1(127.0f + 24.0f), v_set1(127.0f)));
+    const __m256i mantissa = _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffff));
+    return _mm256_castsi256_ps(_mm256_or_si256(mantissa, _mm256_set1_epi32(0x3f800000)));
+}
+V_FN vf v_load(const void *p) {
+    return _mm256_loadu_ps(p);
+}
+V_FN void v_store(void *p, vf v) {
+    _mm256_storeu_ps(p, v);
+}
+V_FN vf v_from_f16(const void *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(p));
+}
+V_FN vf v_from_bf16(const void *p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(p)), 16));
+}
+V_FN void v_to_f16(void *p, vf v) {
+    _mm_storeu_si128(p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+/* To nearest even: add 0x7fff plus the last bit that stays. NaNs, which that could turn into infinity, become quiet. */
+V_FN void v_to_bf16(void *p, vf v) {
+    const __m256i x = _mm256_castps_si256(v), top = _mm256_srli_epi32(x, 16);
+    const __m256i odd = _mm256_and_si256(top, _mm256_set1_epi32(1));
+    const __m256i rounded =
+        _mm256_srli_epi32(_mm256_add_epi32(x, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+    const __m256i quiet = _mm256_or_si256(top, _mm256_set1_epi32(0x40));
+    const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    const __m256i result = _mm256_blendv_epi8(rounded, quiet, nan);
+    const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(result, result), 0x08);
+    _mm_storeu_si128(p, _mm256_castsi256_si128(packed));
+}
+V_FN vm v_from_bool(const void *p) {
+    const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p));
+    return _mm256_castsi256_ps(_mm256_cmpgt_epi32(wide, _mm256_setzero_si256()));
+}
+V_FN float v_sum(vf v) {
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
+}
+V_FN float v_largest(vf v) {
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_shuffle_ps(s, s, 1)));
+}
+
+#endif

@@ -1,0 +1,119 @@
+/* exp, exp2, log, tanh and erf on vectors of f32, in every tier the same code over the primitives of vector_<tier>.h,
+ * which is to be included first.
+ *
+ * Largest errors in units in the last place (ulp), found over every float; tests/checkasm asserts them on a dense grid
+ * and over every f16 value: ML_VMATH_ULP_... of vmath_impl.h. A NaN stays a NaN, infinities give the mathematical
+ * limit, overflow gives infinity and underflow is gradual.
+ *
+ * Method: the argument is reduced so that a short polynomial does (W. J. Cody and W. Waite, Software Manual for the
+ * Elementary Functions, 1980: a constant in two parts, the first so short that its products are exact). The polynomials
+ * are minimax fits of the relative error by C. L. Lawson's algorithm (iteratively reweighted least squares, 1961) on
+ * Chebyshev nodes, with one coefficient after the other rounded to f32 and the rest fitted again. */
+#ifndef ML_CPU_VMATH_H
+#define ML_CPU_VMATH_H
+
+#include <math.h>
+
+/* 2^t for t in [-160, 127.5]: polynomial within 2^-28.3 on [-1/2, 1/2]. */
+V_FN vf v_exp2_reduced(vf t) {
+    const vf n = v_round(t), r = v_sub(t, n);
+    vf p = v_set1(0x1.416b64p-13f);
+    p = v_fma(p, r, v_set1(0x1.5f0834p-10f));
+    p = v_fma(p, r, v_set1(0x1.3b2de0p-7f));
+    p = v_fma(p, r, v_set1(0x1.c6af7cp-5f));
+    p = v_fma(p, r, v_set1(0x1.ebfbdcp-3f));
+    p = v_fma(p, r, v_set1(0x1.62e430p-1f));
+    p = v_fma(p, r, v_set1(1.0f));
+    return v_scale(p, n);
+}
+
+/* 2^t for t <= 127.5 or NaN. */
+V_FN vf v_exp2_low(vf t) {
+    return v_exp2_reduced(v_max(v_set1(-160.0f), t));
+}
+
+V_FN vf v_exp2(vf t) {
+    return v_exp2_reduced(v_min(v_set1(129.0f), v_max(v_set1(-160.0f), t)));
+}
+
+/* (e^r - 1 - r) / r^2 within 2^-26.1 for |r| <= ln(2)/2. */
+V_FN vf v_exp_rest(vf r) {
+    vf p = v_set1(0x1.6b97a6p-10f);
+    p = v_fma(p, r, v_set1(0x1.122538p-7f));
+    p = v_fma(p, r, v_set1(0x1.5556f6p-5f));
+    p = v_fma(p, r, v_set1(0x1.5554b4p-3f));
+    return v_fma(p, r, v_set1(0x1.fffffep-2f));
+}
+
+/* x - n ln 2: the first part of ln 2 has 15 bits, so that n times it is exact. */
+V_FN vf v_reduce_ln2(vf x, vf n) {
+    return v_fma(n, v_set1(-0x1.7f7d1cp-20f), v_fma(n, v_set1(-0x1.62e4p-1f), x));
+}
+
+V_FN vf v_exp(vf x) {
+    x = v_min(v_set1(89.0f), v_max(v_set1(-104.5f), x));
+    const vf n = v_round(v_mul(x, v_set1(0x1.715476p+0f))); /* 1 / ln 2 */
+    const vf r = v_reduce_ln2(x, n);
+    const vf p = v_fma(v_mul(r, r), v_exp_rest(r), r);
+    return v_scale(v_add(v_set1(1.0f), p), n);
+}
+
+/* x = m 2^n with m in [sqrt(1/2), sqrt(2)), f = m - 1: log x = n ln 2 + f - f^2/2 + f^3 P(f), P within 2^-27.3 of
+ * log(1 + f). */
+V_FN vf v_log(vf x) {
+    vf n, m = v_frexp(x, &n);
+    const vm above = v_less(v_set1(0x1.6a09e6p+0f), m); /* sqrt(2) */
+    m = v_select(above, v_mul(m, v_set1(0.5f)), m);
+    n = v_select(above, v_add(n, v_set1(1.0f)), n);
+    const vf f = v_sub(m, v_set1(1.0f)), z = v_mul(f, f);
+    vf p = v_set1(-0x1.38c9fap-4f);
+    p = v_fma(p, f, v_set1(0x1.0573b2p-3f));
+    p = v_fma(p, f, v_set1(-0x1.0d8bfap-3f));
+    p = v_fma(p, f, v_set1(0x1.22d710p-3f));
+    p = v_fma(p, f, v_set1(-0x1.547164p-3f));
+    p = v_fma(p, f, v_set1(0x1.99a028p-3f));
+    p = v_fma(p, f, v_set1(-0x1.00022ap-2f));
+    p = v_fma(p, f, v_set1(0x1.555554p-2f));
+    vf y = v_fma(n, v_set1(0x1.7f7d1cp-20f), v_mul(v_mul(f, z), p));
+    y = v_fma(z, v_set1(-0.5f), y);
+    y = v_fma(n, v_set1(0x1.62e4p-1f), v_add(f, y));
+    y = v_select(v_less(x, v_set1(INFINITY)), y, x); /* infinity and NaN */
+    y = v_select(v_equal(x, v_zero()), v_set1(-INFINITY), y);
+    return v_select(v_less(x, v_zero()), v_set1(NAN), y);
+}
+
+/* With u = e^(-2|x|) - 1 in (-1, 0], tanh |x| = -u / (2 + u): nothing cancels. */
+V_FN vf v_tanh(vf x) {
+    const vf t = v_max(v_set1(-40.0f), v_mul(v_set1(-2.0f), v_abs(x)));
+    const vf n = v_round(v_mul(t, v_set1(0x1.715476p+0f)));
+    const vf r = v_reduce_ln2(t, n), power = v_scale(v_set1(1.0f), n);
+    const vf q = v_fma(v_mul(r, r), v_exp_rest(r), r); /* e^r - 1 */
+    const vf u = v_fma(power, q, v_sub(power, v_set1(1.0f)));
+    return v_copysign(v_div(u, v_add(v_set1(2.0f), u)), x);
+}
+
+/* Below 1, x + x P(x^2), P within 2^-29.4; above, 1 - 2^Q(|x|), where Q fits log2(erfc) so that the error of erf stays
+ * below 2^-34; from 4 on erf is 1 in f32. */
+V_FN vf v_erf(vf x) {
+    const vf a = v_abs(x), z = v_mul(x, x);
+    vf p = v_set1(0x1.4771fep-14f);
+    p = v_fma(p, z, v_set1(-0x1.a3515ep-11f));
+    p = v_fma(p, z, v_set1(0x1.53f224p-8f));
+    p = v_fma(p, z, v_set1(-0x1.b7f71ap-6f));
+    p = v_fma(p, z, v_set1(0x1.ce2ce6p-4f));
+    p = v_fma(p, z, v_set1(-0x1.81273ep-2f));
+    p = v_fma(p, z, v_set1(0x1.06eba8p-3f));
+    const vf near = v_fma(p, x, x), b = v_min(v_set1(4.0f), a);
+    vf q = v_set1(-0x1.06926ap-15f);
+    q = v_fma(q, b, v_set1(0x1.4de9d8p-11f));
+    q = v_fma(q, b, v_set1(-0x1.8d98e2p-8f));
+    q = v_fma(q, b, v_set1(0x1.29f2b8p-5f));
+    q = v_fma(q, b, v_set1(-0x1.405900p-3f));
+    q = v_fma(q, b, v_set1(-0x1.d3bb4cp-1f));
+    q = v_fma(q, b, v_set1(-0x1.a13014p+0f));
+    q = v_fma(q, b, v_set1(0x1.1d1be6p-12f));
+    const vf far = v_copysign(v_sub(v_set1(1.0f), v_exp2_reduced(q)), x);
+    return v_select(v_less(a, v_set1(1.0f)), near, far);
+}
+
+#endif
