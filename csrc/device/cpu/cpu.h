@@ -36,6 +36,9 @@ ml_status ml_cpu_matmul_mps(const ml_encode_args *args);
 
 ml_status ml_cpu_softmax(const ml_encode_args *args);
 
+/* Fused attention, both variants. */
+ml_status ml_cpu_sdpa(const ml_encode_args *args);
+
 /* Element-wise kinds. */
 ml_status ml_cpu_binary(const ml_encode_args *args);
 ml_status ml_cpu_copy(const ml_encode_args *args);
@@ -62,7 +65,9 @@ typedef struct ml_ukr_tile {
     float alpha, beta; /* beta is not looked at when c_in.data is NULL */
     ml_mat c_in, bias, out;
     ml_activation activation;
-    float *acc_io; /* f32 partial sums [mr][nr] between k blocks, 64-byte aligned; NULL: neither load nor store */
+    const void *ahead;  /* a hint, any address: memory that will be read soon is fetched, at step p what lies */
+    int64_t ahead_step; /* p * ahead_step bytes on; NULL: nothing is */
+    float *acc_io;       /* f32 partial sums [mr][nr] between k blocks, 64-byte aligned; NULL: neither load nor store */
     bool acc_load, acc_store; /* with acc_load alone, acc_io holds undefined values afterwards */
 } ml_ukr_tile;
 /* k >= 0. a: panel of pack_a; b: panel of pack_b, 64-byte aligned, or see b_stride. c_in may be exactly out. */

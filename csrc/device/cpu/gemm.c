@@ -26,6 +26,8 @@
 #define IN_PLACE_MAX_STRIPS 2
 #define IN_PLACE_MAX_BYTES 65536
 
+#define LINE 64 /* bytes of a cache line */
+
 typedef struct gemm_run {
     const ml_encode_args *args;
     const ml_gemm_impl *impl;
@@ -129,6 +131,24 @@ static void pack_strip(const gemm_run *run, const ml_gemm_problem *p, float *a_p
     run->impl->pack_a(a_packed + strip * strip_floats(run), &src, min64(run->strip_rows, p->m - row), p->k);
 }
 
+/* Lets a tile of `strip` at k block p0 fetch a part of the panel of B after this one: packing alone waits for memory,
+ * and multiplying alone leaves it idle. A panel along k is one run of memory if columns follow each other; `fetched`
+ * lines of it are under way. In a row-major panel every step has a line or two, and each strip takes one of them. */
+static void look_ahead(ml_ukr_tile *tile, const ml_mat *next, const int64_t block[2], int64_t strip, int64_t *fetched) {
+    const int64_t size = (int64_t)ml_dtype_size_of(next->dtype);
+    tile->ahead = NULL;
+    if (!next->data)
+        return;
+    if (next->rs == 1 && next->cs > 0) {
+        tile->ahead = (char *)next->data + *fetched * LINE;
+        tile->ahead_step = LINE;
+        *fetched += block[1];
+    } else if (next->cs == 1 && strip * LINE < tile->n * size) {
+        tile->ahead = (char *)next->data + block[0] * next->rs * size + strip * LINE;
+        tile->ahead_step = next->rs * size;
+    }
+}
+
 /* Columns of panels [first, last) of one problem. b_packed is followed by the partial sums. */
 static void panel_columns(const gemm_run *run, const ml_gemm_problem *p, const float *a_packed, float *b_packed,
                           const int64_t range[2]) {
@@ -139,6 +159,10 @@ static void panel_columns(const gemm_run *run, const ml_gemm_problem *p, const f
     for (int64_t panel = range[0]; panel < range[1]; panel++) {
         int64_t col = panel * impl->nr;
         tile.n = min64(impl->nr, p->n - col);
+        ml_mat next = mat_at(&p->b, 0, col + impl->nr);
+        int64_t fetched = 0, lines = impl->nr * next.cs * (int64_t)ml_dtype_size_of(next.dtype) / LINE;
+        if (panel + 1 == range[1])
+            next.data = NULL;
         for (int64_t block = 0; block < l->k_blocks; block++) {
             int64_t p0 = block * l->kc, kb = min64(l->kc, p->k - p0);
             ml_mat src = mat_at(&p->b, p0, col);
@@ -158,6 +182,9 @@ static void panel_columns(const gemm_run *run, const ml_gemm_problem *p, const f
                 tile.m = min64(run->strip_rows, p->m - row);
                 tile.acc_io = l->partial_sums ? acc + strip * impl->mr * impl->nr : NULL;
                 tile_at(&tile, p, row, col);
+                look_ahead(&tile, &next, (const int64_t[2]){p0, kb}, strip, &fetched);
+                if (next.rs == 1 && fetched > lines)
+                    next.data = NULL;
                 impl->ukr(kb, a_packed + strip * strip_floats(run) + p0 * impl->mr, b, &tile);
             }
         }

@@ -27,6 +27,8 @@ typedef struct kernel_out {
     int64_t ldc;
     int tail; /* lanes used of the last vector */
     bool add;
+    const char *ahead; /* of the tile */
+    int64_t ahead_step;
 } kernel_out;
 
 /* c[i][j] (+)= sum over p of a[p*MR + i] * b[p*bs + j] for m rows and nv vectors of columns; m and nv are constants
@@ -41,8 +43,12 @@ ALWAYS_INLINE void kernel(const int m, const int nv, int64_t k, const float *a, 
         __builtin_prefetch(out->c + i * out->ldc, 1);
         __builtin_prefetch(out->c + i * out->ldc + nv * VW - 1, 1);
     }
+    const char *ahead = out->ahead;
+    const int64_t ahead_step = out->ahead_step;
     for (int64_t p = 0; p < k; p++) {
         vf bv[NV];
+        __builtin_prefetch(ahead, 0, 2);
+        ahead += ahead_step;
         ML_UNROLL for (int j = 0; j < nv; j++) bv[j] = v_load(b + j * VW);
         ML_UNROLL for (int i = 0; i < m; i++) {
             vf x = v_set1(a[i]);
@@ -217,8 +223,10 @@ static __attribute__((noinline)) void epilogue(const ml_ukr_tile *t, const float
 
 static void ukr(int64_t k, const float *a, const float *b, const ml_ukr_tile *t) {
     kernel_fn run = kernels[t->m - 1][(t->n - 1) / VW];
+    const char *ahead = t->ahead ? t->ahead : (const char *)a; /* a line that is there already costs nothing */
+    const int64_t step = t->ahead ? t->ahead_step : 0;
     if (t->acc_io && (t->acc_load || t->acc_store)) {
-        const kernel_out out = {t->acc_io, NR, VW, t->acc_load};
+        const kernel_out out = {t->acc_io, NR, VW, t->acc_load, ahead, step};
         run(k, a, b, t->b_stride, &out);
         if (!t->acc_store)
             epilogue(t, t->acc_io, NR);
@@ -229,12 +237,12 @@ static void ukr(int64_t k, const float *a, const float *b, const ml_ukr_tile *t)
                     t->c_in.cs == 1 && t->beta == 1.0f;
     if (t->out.dtype == ML_F32 && t->out.cs == 1 && t->alpha == 1.0f && !t->bias.data && t->activation == ML_ACT_NONE &&
         (!t->c_in.data || onto_out)) {
-        const kernel_out out = {t->out.data, t->out.rs, (int)((t->n - 1) % VW) + 1, t->c_in.data != NULL};
+        const kernel_out out = {t->out.data, t->out.rs, (int)((t->n - 1) % VW) + 1, t->c_in.data != NULL, ahead, step};
         run(k, a, b, t->b_stride, &out);
         return;
     }
     float acc[MR][NR] __attribute__((aligned(64)));
-    const kernel_out out = {acc[0], NR, VW, false};
+    const kernel_out out = {acc[0], NR, VW, false, ahead, step};
     run(k, a, b, t->b_stride, &out);
     epilogue(t, acc[0], NR);
 }
