@@ -1,0 +1,137 @@
+/* Faults of kernel code: a wild access abandons the threadgroup instead of killing the process.
+ *
+ * The handlers run on a stack of their own and leave it by switching to the engine's scheduler. Signals are delivered
+ * with SA_NODEFER and an empty mask, so nothing has to be restored that sigreturn would; the alternate stack counts as
+ * free as soon as the stack pointer has left it. Faults elsewhere go to whoever had the signal before.
+ */
+#include "softmetal/engine.h"
+
+#include "softmetal/fiber.h"
+
+#include <signal.h>
+#include <string.h>
+#include <ucontext.h>
+
+enum { SIGNALS = 4 };
+static const int signals[SIGNALS] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+
+/* The handlers before ours. Written by sm_fault_install only, one by one, and whole before ours is in place. */
+static struct sigaction previous[SIGNALS];
+static atomic_flag installing = ATOMIC_FLAG_INIT;
+
+static _Thread_local sm_engine *active;
+static _Thread_local int chain_depth;
+
+static uintptr_t context_pc(const void *context) {
+    const ucontext_t *uc = context;
+#if defined(__x86_64__) && SM_HAVE_FIBERS
+    return (uintptr_t)uc->uc_mcontext.gregs[REG_RIP];
+#elif defined(__aarch64__) && SM_HAVE_FIBERS
+    return (uintptr_t)uc->uc_mcontext.pc;
+#else
+    (void)uc;
+    return 0;
+#endif
+}
+
+static uintptr_t context_sp(const void *context) {
+    const ucontext_t *uc = context;
+#if defined(__x86_64__) && SM_HAVE_FIBERS
+    return (uintptr_t)uc->uc_mcontext.gregs[REG_RSP];
+#elif defined(__aarch64__) && SM_HAVE_FIBERS
+    return (uintptr_t)uc->uc_mcontext.sp;
+#else
+    (void)uc;
+    return 0;
+#endif
+}
+
+/* Hands the signal on. A handler that raises it again from inside comes back here: then the default action is due. */
+static void chain(int sig, siginfo_t *info, void *context) {
+    const struct sigaction *old = NULL;
+    for (int i = 0; i < SIGNALS; i++)
+        if (signals[i] == sig)
+            old = &previous[i];
+    bool has_handler =
+        old && ((old->sa_flags & SA_SIGINFO) || (old->sa_handler != SIG_DFL && old->sa_handler != SIG_IGN));
+    if (!has_handler || chain_depth > 0) {
+        signal(sig, SIG_DFL); /* the faulting instruction runs again, and the default action ends the process */
+        if (info->si_code <= 0)
+            raise(sig);
+        return;
+    }
+    chain_depth++;
+    if (old->sa_flags & SA_SIGINFO)
+        old->sa_sigaction(sig, info, context);
+    else
+        old->sa_handler(sig);
+    chain_depth--;
+}
+
+static void on_fault(int sig, siginfo_t *info, void *context) {
+    sm_engine *e = active;
+    uintptr_t sp = context_sp(context);
+    if (!e || !e->in_kernel || info->si_code <= 0 || sp - (uintptr_t)e >= SM_REGION_BYTES) {
+        chain(sig, info, context);
+        return;
+    }
+    sm_fault *f = &e->fault;
+    f->signal = sig;
+    f->code = info->si_code;
+    f->address = (uintptr_t)info->si_addr;
+    f->pc = context_pc(context);
+    f->thread = sm_engine_thread_index(e, e->running);
+    memcpy(f->group, e->group.threadgroup_position_in_grid, sizeof f->group);
+
+    /* Below code of the C library (memcpy) the kernel's own place is the nearest return address into its image. */
+    const sm_kernel *k = e->job->dispatch->kernel;
+    uintptr_t low = (uintptr_t)k->image_begin, high = (uintptr_t)k->image_end;
+    uintptr_t slot = (sp - (uintptr_t)e) / SM_STACK_BYTES, top = (uintptr_t)e + (slot + 1) * SM_STACK_BYTES;
+    if ((f->pc < low || f->pc >= high) && low < high && sp % sizeof(uintptr_t) == 0 && f->address - sp >= 4096)
+        for (const uintptr_t *p = (const uintptr_t *)sp; (uintptr_t)p < top - SM_THREAD_BYTES; p++)
+            if (*p >= low && *p < high) {
+                f->pc = *p;
+                break;
+            }
+    sm_engine_abort(e);
+}
+
+void sm_fault_install(void) {
+    if (atomic_flag_test_and_set(&installing))
+        return; /* another thread is doing it */
+    for (int i = 0; i < SIGNALS; i++) {
+        struct sigaction now, ours;
+        if (sigaction(signals[i], NULL, &now) != 0 || ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_fault))
+            continue;
+        memset(&ours, 0, sizeof ours);
+        ours.sa_sigaction = on_fault;
+        ours.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+        sigemptyset(&ours.sa_mask);
+        previous[i] = now;
+        sigaction(signals[i], &ours, NULL);
+    }
+    atomic_flag_clear(&installing);
+}
+
+void sm_fault_enter(sm_engine *e, sm_fault_state *state) {
+    stack_t ours = {.ss_sp = e->signal_stack, .ss_size = SM_SIGNAL_STACK_BYTES}, old;
+    memset(&old, 0, sizeof old);
+    state->stack_set = sigaltstack(&ours, &old) == 0;
+    state->old_stack = old.ss_sp;
+    state->old_stack_size = old.ss_size;
+    state->old_stack_flags = old.ss_flags;
+    state->fp_mode = sm_fp_enter();
+    state->outer = active;
+    active = e;
+}
+
+void sm_fault_leave(const sm_fault_state *state) {
+    active = state->outer;
+    sm_fp_leave(state->fp_mode);
+    if (state->stack_set) {
+        stack_t old = {.ss_sp = state->old_stack, .ss_size = state->old_stack_size, .ss_flags = state->old_stack_flags};
+        if (old.ss_flags & SS_DISABLE)
+            old.ss_size = SM_SIGNAL_STACK_BYTES; /* some systems look at the size all the same */
+        sigaltstack(&old, NULL);
+    }
+}
