@@ -11,7 +11,7 @@ import dataclasses
 import datetime
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from . import machine, output
@@ -224,12 +224,6 @@ class CaseRun:
             row["warning"] = "; ".join(filter(None, [row.get("warning"), noise]))
         if row["library"] == "metallic" and row["parity"] > 1:
             row["status"], row["reason"] = "wrong", f"error is {row['parity']:.3g} times its bound"
-
-
-def best(rows: Iterable[dict]) -> dict | None:
-    """The fastest row that counts: a suspect or wrong one wins nothing."""
-    good = [row for row in rows if row["status"] == "ok"]
-    return min(good, key=lambda row: row["median_us"]) if good else None
 
 
 class Sweep:
