@@ -138,6 +138,8 @@ static float sum_exp(const float *s, int64_t n, const ml_softmax_weight *w) {
 V_FN void scale_run(ml_dtype dtype, void *dst, const float *e, int64_t n, float by) {
     const vf factor = v_set1(by);
     int64_t i = 0;
+    for (; dtype == ML_BF16 && i + 2 * VW <= n; i += 2 * VW)
+        v_to_bf16_pair((uint16_t *)dst + i, v_mul(v_load(e + i), factor), v_mul(v_load(e + i + VW), factor));
     for (; i + VW <= n; i += VW)
         store_as(dtype, (void *)(uintptr_t)at(dtype, dst, i), v_mul(v_load(e + i), factor));
     if (VW > 1 && i < n)

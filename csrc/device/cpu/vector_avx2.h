@@ -6,6 +6,8 @@
  *   v_max(a, b) v_min(a, b)  b where either is NaN
  *   v_round(a)               to the nearest integer, ties to even; |a| < 2^22
  *   v_scale(a, n)            a * 2^n for an integral n in [-160, 160], rounded once; overflows to infinity
+ *   v_fraction(t, &n)        t - v_round(t), at most 1/2 in magnitude, and n = v_round(t)
+ *   V_ANY_POWER              v_fraction and v_scale after it take every t, infinities included
  *   v_frexp(x, &n)           m in [1, 2) with x = m * 2^n, for finite x > 0, subnormal ones included
  *   v_select(m, yes, no)
  *   v_load v_store           f32, any alignment
@@ -61,6 +63,11 @@ V_FN vf v_copysign(vf magnitude, vf sign) {
 V_FN vf v_round(vf a) {
     return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
+#define V_ANY_POWER 0
+V_FN vf v_fraction(vf t, vf *n) {
+    *n = v_round(t);
+    return _mm256_sub_ps(t, *n);
+}
 V_FN vf v_pow2(__m256i n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
 }
@@ -102,16 +109,21 @@ V_FN void v_to_f16(void *p, vf v) {
     _mm_storeu_si128(p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 /* To nearest even: add 0x7fff plus the last bit that stays. NaNs, which that could turn into infinity, become quiet. */
+V_FN __m256i v_round_bf16(__m256i x) {
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(x, 16), _mm256_set1_epi32(1));
+    return _mm256_srli_epi32(_mm256_add_epi32(x, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+}
 V_FN void v_to_bf16(void *p, vf v) {
     const __m256i x = _mm256_castps_si256(v), top = _mm256_srli_epi32(x, 16);
-    const __m256i odd = _mm256_and_si256(top, _mm256_set1_epi32(1));
-    const __m256i rounded =
-        _mm256_srli_epi32(_mm256_add_epi32(x, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
     const __m256i quiet = _mm256_or_si256(top, _mm256_set1_epi32(0x40));
     const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
-    const __m256i result = _mm256_blendv_epi8(rounded, quiet, nan);
+    const __m256i result = _mm256_blendv_epi8(v_round_bf16(x), quiet, nan);
     const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(result, result), 0x08);
     _mm_storeu_si128(p, _mm256_castsi256_si128(packed));
+}
+V_FN void v_to_bf16_pair(void *p, vf a, vf b) {
+    const __m256i low = v_round_bf16(_mm256_castps_si256(a)), high = v_round_bf16(_mm256_castps_si256(b));
+    _mm256_storeu_si256(p, _mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xd8));
 }
 V_FN vm v_from_bool(const void *p) {
     const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p));

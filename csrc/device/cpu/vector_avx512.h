@@ -47,6 +47,12 @@ V_FN vf v_copysign(vf magnitude, vf sign) {
 V_FN vf v_round(vf a) {
     return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
+#define V_ANY_POWER 1
+V_FN vf v_fraction(vf t, vf *n) { /* of an infinity 0, so that n is that infinity, which VSCALEFPS takes */
+    const vf r = _mm512_reduce_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    *n = _mm512_sub_ps(t, r);
+    return r;
+}
 V_FN vf v_scale(vf a, vf n) {
     return _mm512_scalef_ps(a, n);
 }
@@ -87,6 +93,17 @@ V_FN void v_to_bf16(void *p, vf v) {
     const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
     const __m512i result = _mm512_mask_or_epi32(rounded, nan, top, _mm512_set1_epi32(0x40));
     _mm256_storeu_si256(p, _mm512_cvtepi32_epi16(result));
+}
+/* The upper halves of 32 rounded elements. */
+V_FN void v_to_bf16_pair(void *p, vf a, vf b) {
+    const __m512i half = _mm512_set1_epi32(0x7fff), one = _mm512_set1_epi32(1);
+    __m512i x = _mm512_castps_si512(a), y = _mm512_castps_si512(b);
+    x = _mm512_add_epi32(_mm512_add_epi32(x, half), _mm512_and_si512(_mm512_srli_epi32(x, 16), one));
+    y = _mm512_add_epi32(_mm512_add_epi32(y, half), _mm512_and_si512(_mm512_srli_epi32(y, 16), one));
+    static const uint16_t odd[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+                                     33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+    const __m512i places = _mm512_loadu_si512(odd);
+    _mm512_storeu_si512(p, _mm512_permutex2var_epi16(x, places, y));
 }
 V_FN vm v_from_bool(const void *p) {
     const __m128i bytes = _mm_loadu_si128(p);

@@ -49,6 +49,11 @@ V_FN vf v_copysign(vf magnitude, vf sign) {
 V_FN vf v_round(vf a) { /* adding 1.5 * 2^23 leaves no bits behind the point */
     return (a + 0x1.8p23f) - 0x1.8p23f;
 }
+#define V_ANY_POWER 0
+V_FN vf v_fraction(vf t, vf *n) {
+    *n = v_round(t);
+    return t - *n;
+}
 V_FN vf v_pow2(int32_t n) {
     return ml_float_from_bits((uint32_t)(n + 127) << 23);
 }
@@ -89,6 +94,10 @@ V_FN void v_to_f16(void *p, vf v) {
 }
 V_FN void v_to_bf16(void *p, vf v) {
     *(uint16_t *)p = ml_float_to_bfloat(v);
+}
+V_FN void v_to_bf16_pair(void *p, vf a, vf b) {
+    v_to_bf16(p, a);
+    v_to_bf16((uint16_t *)p + 1, b);
 }
 V_FN vm v_from_bool(const void *p) {
     return *(const uint8_t *)p != 0;

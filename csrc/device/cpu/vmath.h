@@ -14,9 +14,10 @@
 
 #include <math.h>
 
-/* 2^t for t in [-160, 127.5]: polynomial within 2^-28.3 on [-1/2, 1/2]. */
+/* 2^t for t in [-160, 129]: polynomial within 2^-28.3 on [-1/2, 1/2]. */
 V_FN vf v_exp2_reduced(vf t) {
-    const vf n = v_round(t), r = v_sub(t, n);
+    vf n;
+    const vf r = v_fraction(t, &n);
     vf p = v_set1(0x1.416b64p-13f);
     p = v_fma(p, r, v_set1(0x1.5f0834p-10f));
     p = v_fma(p, r, v_set1(0x1.3b2de0p-7f));
@@ -27,13 +28,13 @@ V_FN vf v_exp2_reduced(vf t) {
     return v_scale(p, n);
 }
 
-/* 2^t for t <= 127.5 or NaN. */
+/* 2^t for t <= 129 or NaN. */
 V_FN vf v_exp2_low(vf t) {
-    return v_exp2_reduced(v_max(v_set1(-160.0f), t));
+    return v_exp2_reduced(V_ANY_POWER ? t : v_max(v_set1(-160.0f), t));
 }
 
 V_FN vf v_exp2(vf t) {
-    return v_exp2_reduced(v_min(v_set1(129.0f), v_max(v_set1(-160.0f), t)));
+    return V_ANY_POWER ? v_exp2_reduced(t) : v_exp2_low(v_min(v_set1(129.0f), t));
 }
 
 /* (e^r - 1 - r) / r^2 within 2^-26.1 for |r| <= ln(2)/2. */
