@@ -20,6 +20,8 @@ static const struct {
     check_fn check, bench;
 } checkers[] = {
     {ML_OP_MATMUL, ML_BACKEND_MLX, check_gemm, bench_gemm},
+    {ML_OP_SOFTMAX, ML_SOFTMAX_VEC, check_softmax, bench_softmax},
+    {ML_OP_SOFTMAX, ML_SOFTMAX_BLOCK, check_softmax, bench_softmax},
 };
 
 static struct {

@@ -14,6 +14,8 @@
 typedef void (*check_fn)(const ml_kernel_desc *row, const ml_kernel_desc *reference);
 void check_gemm(const ml_kernel_desc *row, const ml_kernel_desc *reference);
 void bench_gemm(const ml_kernel_desc *row, const ml_kernel_desc *reference);
+void check_softmax(const ml_kernel_desc *row, const ml_kernel_desc *reference);
+void bench_softmax(const ml_kernel_desc *row, const ml_kernel_desc *reference);
 
 /* One counted case. begin names it (printf-style); any check_fail before the next begin makes it a failure. */
 void check_begin(const char *format, ...) __attribute__((format(printf, 1, 2)));

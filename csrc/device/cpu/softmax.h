@@ -7,6 +7,7 @@
 #define ML_CPU_SOFTMAX_H
 
 #include "device/cpu/elementwise.h"
+#include "device/cpu/vmath_impl.h"
 #include "dispatch/softmax_layout.h"
 
 /* How scores become weights. hidden: -infinity, +infinity for a negative factor. */
@@ -47,6 +48,7 @@ typedef struct ml_softmax_impl {
     void (*columns_scale[3])(void *dst, const float *e, const float *by, int64_t n);
 
     const ml_elementwise_impl *convert; /* loads and stores of any dtype and stride */
+    const ml_vmath_impl *math;          /* the tier's elementary functions, for the tests */
 } ml_softmax_impl;
 
 /* A planned softmax as its tasks see it. */

@@ -3,5 +3,6 @@
 
 #define TABLE ml_softmax_avx2
 #define CONVERT ml_elementwise_avx2
+#define MATH ml_vmath_avx2
 
 #include "device/cpu/softmax_kernel.h"

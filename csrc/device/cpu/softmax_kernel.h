@@ -1,5 +1,5 @@
 /* The kernels of softmax, written once over the primitives of vector_<tier>.h. Included by softmax_<tier>.c only, which
- * defines TABLE (the tier's ml_softmax_impl) and CONVERT (its ml_elementwise_impl). */
+ * defines TABLE (the tier's ml_softmax_impl), CONVERT (its ml_elementwise_impl) and MATH (its ml_vmath_impl). */
 #include "device/cpu/cpu.h"
 #include "device/cpu/softmax.h"
 #include "device/cpu/vmath.h"
@@ -241,4 +241,5 @@ const ml_softmax_impl TABLE = {
     .columns_exp = columns_exp,
     .columns_scale = {columns_scale_f32, columns_scale_f16, columns_scale_bf16},
     .convert = &CONVERT,
+    .math = &MATH,
 };

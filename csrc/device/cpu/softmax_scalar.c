@@ -3,5 +3,6 @@
 
 #define TABLE ml_softmax_scalar
 #define CONVERT ml_elementwise_scalar
+#define MATH ml_vmath_scalar
 
 #include "device/cpu/softmax_kernel.h"
