@@ -67,7 +67,7 @@ typedef struct ml_ukr_tile {
     ml_activation activation;
     const void *ahead;  /* a hint, any address: memory that will be read soon is fetched, at step p what lies */
     int64_t ahead_step; /* p * ahead_step bytes on; NULL: nothing is */
-    float *acc_io;       /* f32 partial sums [mr][nr] between k blocks, 64-byte aligned; NULL: neither load nor store */
+    float *acc_io;      /* f32 partial sums [mr][nr] between k blocks, 64-byte aligned; NULL: neither load nor store */
     bool acc_load, acc_store; /* with acc_load alone, acc_io holds undefined values afterwards */
 } ml_ukr_tile;
 /* k >= 0. a: panel of pack_a; b: panel of pack_b, 64-byte aligned, or see b_stride. c_in may be exactly out. */
