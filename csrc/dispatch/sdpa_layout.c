@@ -97,7 +97,8 @@ void ml_sdpa_layout_of(const ml_op *op, const ml_kernel_desc *kernel, ml_sdpa_la
     l->pack_v = !unit || p->dim_v % ML_SDPA_LINE != 0 || (v->dtype != ML_F32 && strips > 1);
     l->acc_cols = round_up(max64(p->dim_v, 1), ML_SDPA_LINE);
     l->pad_rows = round_up(l->rows, ML_SDPA_LINE) + ML_SDPA_LINE; /* kernels take whole vectors of rows anywhere */
-    l->q_floats = strips * round_up(mr * p->dim_qk, ML_SDPA_LINE);
+    l->strip_floats = mr * round_up(p->dim_qk, ML_SDPA_LINE);
+    l->q_floats = strips * l->strip_floats;
     l->k_floats = ML_SDPA_KEYS * p->dim_qk;
     l->v_floats = l->pack_v ? round_up(p->dim_v, nr) * ML_SDPA_KEYS : 0;
     l->row_floats = round_up(max64(max64(p->dim_qk, p->dim_v), ML_SDPA_KEYS), ML_SDPA_LINE);

@@ -25,6 +25,7 @@ typedef struct ml_sdpa_layout {
     bool pack_v;                /* V is converted tile by tile, else read where it lies */
 
     int64_t acc_cols, pad_rows;                       /* dim_v, rows padded to whole lines */
+    int64_t strip_floats;                             /* queries of one strip */
     int64_t q_floats, k_floats, v_floats, row_floats; /* of one worker; row: one row of anything as f32 */
     int64_t partial_floats;                           /* sums, maxima and totals of one item and chunk */
     int64_t private_bytes, shared_bytes;              /* of one worker; of all partial results */

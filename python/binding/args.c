@@ -168,6 +168,19 @@ int mlpy_arg_variant(PyObject *o, ml_variant_force *out) {
     return 0;
 }
 
+int mlpy_arg_sdpa_variant(PyObject *o, ml_sdpa_variant *out) {
+    static const mlpy_word words[] = {{"auto", ML_SDPA_AUTO},
+                                      {"composed", ML_SDPA_COMPOSED},
+                                      {"vector", ML_SDPA_VECTOR},
+                                      {"tiled", ML_SDPA_TILED},
+                                      {NULL, 0}};
+    int value = (int)*out;
+    if (mlpy_arg_word(o, "variant", words, &value) < 0)
+        return -1;
+    *out = (ml_sdpa_variant)value;
+    return 0;
+}
+
 int mlpy_arg_softmax_variant(PyObject *o, ml_softmax_variant *out) {
     static const mlpy_word words[] = {
         {"auto", ML_SOFTMAX_AUTO}, {"vec", ML_SOFTMAX_VEC}, {"block", ML_SOFTMAX_BLOCK}, {NULL, 0}};

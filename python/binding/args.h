@@ -15,6 +15,7 @@
     X(array2string)                                                                                                    \
     X(asarray)                                                                                                         \
     X(astype)                                                                                                          \
+    X(attn_mask)                                                                                                       \
     X(axis)                                                                                                            \
     X(b)                                                                                                               \
     X(backend)                                                                                                         \
@@ -30,6 +31,8 @@
     X(device)                                                                                                          \
     X(dl_device)                                                                                                       \
     X(dtype)                                                                                                           \
+    X(is_causal)                                                                                                       \
+    X(key)                                                                                                             \
     X(mask)                                                                                                            \
     X(max_version)                                                                                                     \
     X(ml_dtypes)                                                                                                       \
@@ -39,10 +42,13 @@
     X(obj)                                                                                                             \
     X(op)                                                                                                              \
     X(out)                                                                                                             \
+    X(query)                                                                                                           \
     X(query_offset)                                                                                                    \
     X(row_counts)                                                                                                      \
     X(scale)                                                                                                           \
     X(shape)                                                                                                           \
+    X(sinks)                                                                                                           \
+    X(softcap)                                                                                                         \
     X(stream)                                                                                                          \
     X(strict)                                                                                                          \
     X(transpose_a)                                                                                                     \
@@ -51,6 +57,7 @@
     X(variant)                                                                                                         \
     X(view)                                                                                                            \
     X(weight)                                                                                                          \
+    X(window)                                                                                                          \
     X(x)                                                                                                               \
     X(_rebuild)                                                                                                        \
     X(__array__)                                                                                                       \
@@ -89,5 +96,6 @@ int mlpy_arg_activation(PyObject *o, ml_activation *out);
 int mlpy_arg_backend(PyObject *o, ml_matmul_backend *out);
 int mlpy_arg_variant(PyObject *o, ml_variant_force *out);
 int mlpy_arg_softmax_variant(PyObject *o, ml_softmax_variant *out);
+int mlpy_arg_sdpa_variant(PyObject *o, ml_sdpa_variant *out);
 
 #endif

@@ -261,6 +261,7 @@ typedef struct mlpy_call {
     X(matmul_mps)                                                                                                      \
     X(matmul_gemv)                                                                                                     \
     X(matmul_ragged)                                                                                                   \
+    X(scaled_dot_product_attention)                                                                                    \
     X(softmax)                                                                                                         \
     X(log_softmax)                                                                                                     \
     X(add)                                                                                                             \

@@ -408,6 +408,126 @@ static PyObject *op_log_softmax(const mlpy_call *call) {
     return run_softmax(call, ctx, &(softmax_objects){.x = v[X], .out = v[OUT]}, &args);
 }
 
+/* ---- attention --------------------------------------------------------------------------------------------------- */
+
+static bool sdpa_is_long(const ml_sdpa_args *args) {
+    const ml_view *q = &args->query->view, *k = &args->key->view, *v = &args->value->view;
+    const double keys = k->ndim > 1 ? (double)k->shape[k->ndim - 2] : 1.0;
+    const double flops = 4.0 * (double)ml_view_size(q) * keys;
+    return mlpy_is_long(flops < 1e18 ? (int64_t)flops : INT64_MAX, 2 * (ml_view_size(k) + ml_view_size(v)));
+}
+
+/* None is the default. Returns whether a number was given, or -1. */
+static int optional_float(PyObject *o, const char *name, float *out) {
+    if (!o || o == Py_None)
+        return 0;
+    return mlpy_arg_float(o, name, out) < 0 ? -1 : 1;
+}
+static int optional_int64(PyObject *o, const char *name, int64_t *out) {
+    if (!o || o == Py_None)
+        return 0;
+    return mlpy_arg_int64(o, name, out) < 0 ? -1 : 1;
+}
+
+/* 0 as a window or soft cap means "none" to the core, so it is refused here. */
+static int sdpa_limits(mlpy_state *st, PyObject *window, PyObject *softcap, ml_sdpa_args *args) {
+    const int has_window = optional_int64(window, "window", &args->window);
+    const int has_softcap = has_window < 0 ? -1 : optional_float(softcap, "softcap", &args->softcap);
+    if (has_softcap < 0)
+        return -1;
+    if (has_window > 0 && args->window < 1) {
+        mlpy_fail(st, ML_ERR_SHAPE, "scaled_dot_product_attention: window %lld; it must be at least 1",
+                  (long long)args->window);
+        return -1;
+    }
+    if (has_softcap > 0 && !(args->softcap > 0.0f)) {
+        mlpy_fail(st, ML_ERR_VALUE, "scaled_dot_product_attention: softcap %R; it must be positive", softcap);
+        return -1;
+    }
+    return 0;
+}
+
+typedef struct sdpa_objects {
+    PyObject *query, *key, *value, *mask, *sinks, *out;
+} sdpa_objects;
+
+/* args holds everything but the tensors. Returns out itself when it was given. */
+static PyObject *run_sdpa(const mlpy_call *call, ml_context *given, const sdpa_objects *o, ml_sdpa_args *args) {
+    enum { OUT = 3, N = 6 };
+    mlpy_state *st = call->st;
+    mlpy_enter(st);
+    PyObject *const objects[N] = {o->query, o->key, o->value, o->out, o->mask, o->sinks};
+    static const char *const names[N] = {"query", "key", "value", "out", "attn_mask", "sinks"};
+    mlpy_operand operands[N];
+    ml_context *ctx = mlpy_pick_context(st, given, objects, N);
+    if (!ctx)
+        return NULL;
+    mlpy_import_options options = {.ctx = ctx, .dtype = -1, .copy = -1};
+    PyObject *result = NULL;
+    int n = 0;
+    while (n < N) {
+        options.name = names[n];
+        int failed = mlpy_operand_get(st, objects[n], &options, n == OUT ? MLPY_WRITABLE : 0, &operands[n]);
+        n++;
+        if (failed)
+            goto done;
+    }
+    for (int i = 0; i < OUT; i++) {
+        if (!operands[i].t) {
+            missing(call, names[i]);
+            goto done;
+        }
+    }
+    args->query = operands[0].t;
+    args->key = operands[1].t;
+    args->value = operands[2].t;
+    args->mask = operands[4].t;
+    args->sinks = operands[5].t;
+    ml_tensor *out = operands[OUT].t;
+    ml_status status;
+    if (sdpa_is_long(args)) {
+        Py_BEGIN_ALLOW_THREADS
+        status = ml_scaled_dot_product_attention(ctx, args, &out);
+        Py_END_ALLOW_THREADS
+    } else {
+        status = ml_scaled_dot_product_attention(ctx, args, &out);
+    }
+    if (status != ML_OK)
+        mlpy_raise(st, status);
+    else
+        result = operands[OUT].t ? Py_NewRef(o->out) : mlpy_tensor_wrap(st, out);
+done:
+    while (n > 0)
+        mlpy_operand_clear(&operands[--n]);
+    return result;
+}
+
+static PyObject *op_scaled_dot_product_attention(const mlpy_call *call) {
+    enum { QUERY, KEY, VALUE, MASK, CAUSAL, SCALE, OFFSET, WINDOW, SINKS, SOFTCAP, OUT, VARIANT, CTX, N };
+    static const mlpy_signature sig = {"scaled_dot_product_attention",
+                                       N,
+                                       0,
+                                       4,
+                                       3,
+                                       {MLPY_S_query, MLPY_S_key, MLPY_S_value, MLPY_S_attn_mask, MLPY_S_is_causal,
+                                        MLPY_S_scale, MLPY_S_query_offset, MLPY_S_window, MLPY_S_sinks, MLPY_S_softcap,
+                                        MLPY_S_out, MLPY_S_variant, MLPY_S_ctx}};
+    PyObject *v[N];
+    ml_context *ctx;
+    ml_sdpa_args args = ML_SDPA_DEFAULTS;
+    if (mlpy_parse(call->st, &sig, call->args, call->nargs, call->kwnames, v) < 0 ||
+        given_context(call, v[CTX], &ctx) < 0 || mlpy_arg_bool(v[CAUSAL], &args.causal) < 0 ||
+        optional_int64(v[OFFSET], "query_offset", &args.query_offset) < 0 ||
+        sdpa_limits(call->st, v[WINDOW], v[SOFTCAP], &args) < 0 || mlpy_arg_sdpa_variant(v[VARIANT], &args.variant) < 0)
+        return NULL;
+    const int has_scale = optional_float(v[SCALE], "scale", &args.scale);
+    if (has_scale < 0)
+        return NULL;
+    args.has_scale = has_scale > 0;
+    const sdpa_objects objects = {v[QUERY], v[KEY], v[VALUE], v[MASK], v[SINKS], v[OUT]};
+    return run_sdpa(call, ctx, &objects, &args);
+}
+
 /* ---- element-wise ------------------------------------------------------------------------------------------------ */
 
 static PyObject *binary_with(const mlpy_call *call, const char *function, ml_binary_kind kind) {

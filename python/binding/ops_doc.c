@@ -179,6 +179,35 @@ const char mlpy_doc_log_softmax[] =
 const char mlpy_method_doc_log_softmax[] = "log_softmax($self, /, x, axis=-1, *, out=None)\n--\n\n"
                                            "metallic.log_softmax() in this context.\n";
 
+const char mlpy_doc_scaled_dot_product_attention[] =
+    "scaled_dot_product_attention($module, /, query, key, value, attn_mask=None, *, is_causal=False, scale=None,"
+    " query_offset=None, window=None, sinks=None, softcap=None, out=None, variant=None, ctx=None)\n--\n\n"
+    "softmax(scale * query @ key.T + attn_mask) @ value for each head, without the matrix of scores in memory.\n"
+    "\n"
+    "query [B, Hq, L, D], key [B, Hkv, S, D], value [B, Hkv, S, Dv] -> [B, Hq, L, Dv], or all without B; Hq is a\n"
+    "multiple of Hkv, whose heads serve equal groups of neighbouring query heads. scale: 1/sqrt(D) when None.\n"
+    "attn_mask broadcasts to [B, Hq, L, S]: boolean (True = visible), or of a floating-point dtype and added.\n"
+    "Query i stands at position i + query_offset; None means S - L, so that the last query sees the last key\n"
+    "(PyTorch's is_causal means 0). is_causal: it sees no later keys. window: it sees the last `window` keys up to\n"
+    "its own position only. softcap: scores become softcap * tanh(scores / softcap) before the mask. sinks [Hq]:\n"
+    "logits that only add to the denominator. A query that sees nothing gives zeros, and a key that is not\n"
+    "seen has no effect, NaN included. Sums are kept in float32, rounded once. out (any strides) receives the\n"
+    "result and may share no memory with the operands. variant: 'auto', 'composed', 'vector' or 'tiled'.\n"
+    "\n"
+    "Errors: ShapeError, DTypeError (integers; out of another dtype), ValueError (softcap; read-only out),\n"
+    "UnsupportedError (strict contexts only), DeviceError.\n"
+    "\n"
+    ">>> import metallic as ml\n"
+    ">>> q, k = ml.zeros((1, 2, 4)), ml.zeros((1, 3, 4))\n"
+    ">>> v = ml.array([[[1.], [2.], [6.]]])\n"
+    ">>> ml.scaled_dot_product_attention(q, k, v, is_causal=True).tolist()\n"
+    "[[[1.5], [3.0]]]\n";
+
+const char mlpy_method_doc_scaled_dot_product_attention[] =
+    "scaled_dot_product_attention($self, /, query, key, value, attn_mask=None, *, is_causal=False, scale=None,"
+    " query_offset=None, window=None, sinks=None, softcap=None, out=None, variant=None)\n--\n\n"
+    "metallic.scaled_dot_product_attention() in this context.\n";
+
 const char mlpy_doc_add[] =
     "add($module, /, a, b, *, out=None, ctx=None)\n--\n\n"
     "a + b, element by element with broadcasting; either operand may be a number, which takes the other's dtype.\n"

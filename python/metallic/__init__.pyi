@@ -160,6 +160,22 @@ def softmax(
     ctx=None,
 ) -> Tensor: ...
 def log_softmax(x, axis: int = -1, *, out=None, ctx=None) -> Tensor: ...
+def scaled_dot_product_attention(
+    query,
+    key,
+    value,
+    attn_mask=None,
+    *,
+    is_causal=False,
+    scale: float | None = None,
+    query_offset: int | None = None,
+    window: int | None = None,
+    sinks=None,
+    softcap: float | None = None,
+    out=None,
+    variant: Literal["auto", "composed", "vector", "tiled"] | None = None,
+    ctx: Context | None = None,
+) -> Tensor: ...
 def add(a, b, *, out=None, ctx=None) -> Tensor: ...
 def subtract(a, b, *, out=None, ctx=None) -> Tensor: ...
 def multiply(a, b, *, out=None, ctx=None) -> Tensor: ...
@@ -245,6 +261,22 @@ class Context:
         variant: Literal["auto", "vec", "block"] | None = None,
     ) -> Tensor: ...
     def log_softmax(self, x, axis: int = -1, *, out=None) -> Tensor: ...
+    def scaled_dot_product_attention(
+        self,
+        query,
+        key,
+        value,
+        attn_mask=None,
+        *,
+        is_causal=False,
+        scale: float | None = None,
+        query_offset: int | None = None,
+        window: int | None = None,
+        sinks=None,
+        softcap: float | None = None,
+        out=None,
+        variant: Literal["auto", "composed", "vector", "tiled"] | None = None,
+    ) -> Tensor: ...
     def add(self, a, b, *, out=None) -> Tensor: ...
     def subtract(self, a, b, *, out=None) -> Tensor: ...
     def multiply(self, a, b, *, out=None) -> Tensor: ...

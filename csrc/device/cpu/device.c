@@ -136,6 +136,8 @@ static ml_status cpu_encode(ml_device *dev, ml_command *command, ml_encode_args 
         return encode_matmul(args);
     case ML_OP_SOFTMAX:
         return ml_cpu_softmax(args);
+    case ML_OP_SDPA:
+        return ml_cpu_sdpa(args);
     case ML_OP_BINARY:
         return ml_cpu_binary(args);
     case ML_OP_COPY:

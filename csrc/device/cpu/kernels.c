@@ -12,19 +12,21 @@
  *   isa       ML_ISA_... bits it needs, implied ones included: ML_ISA_AVX2 | ML_ISA_AVX512; 0: always
  *   rank      among rows that can do a case the highest wins: scalar 0, avx2 and neon 10, avx512 20, avx512_bf16 30,
  *             amx 40, plus 1 to 9 for a more specialised kernel of the same tier
- *   mr, nr    micro-tile of a GEMM kernel, else 0
+ *   mr, nr    micro-tile of a GEMM kernel; rows and keys of an attention kernel; else 0
  *   max_n     largest N of one pass, 0: any
  *   impl      a constant function table with external linkage; its type goes with the list:
  *             gemm_kernels.inc         ml_gemm_impl
  *             gemv_kernels.inc         ml_gemv_impl
  *             elementwise_kernels.inc  ml_elementwise_impl
  *             softmax_kernels.inc      ml_softmax_impl
+ *             sdpa_kernels.inc         ml_sdpa_impl
  *             vendor_kernels.inc       ignored: the library is loaded at run time (write `none`)
  *
  * A list is included twice, first to declare the tables and then to make the rows, so it holds nothing but rows,
  * comments and #if for the architecture: rows for x86 tiers stand inside #if defined(__x86_64__), those for NEON inside
  * #if defined(__aarch64__).
  */
+#include "device/cpu/sdpa.h"
 #include "device/cpu/softmax.h"
 
 #define ML_KERNEL(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, impl) extern const ml_gemm_impl impl;
@@ -39,6 +41,9 @@
 #undef ML_KERNEL
 #define ML_KERNEL(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, impl) extern const ml_softmax_impl impl;
 #include "device/cpu/softmax_kernels.inc"
+#undef ML_KERNEL
+#define ML_KERNEL(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, impl) extern const ml_sdpa_impl impl;
+#include "device/cpu/sdpa_kernels.inc"
 #undef ML_KERNEL
 
 #define ML_ROW(name_, op_, family_, dtypes_, supports_, isa_, rank_, mr_, nr_, max_n_, impl_)                          \
@@ -61,6 +66,7 @@ const ml_kernel_desc ml_cpu_kernels[] = {
 #include "device/cpu/gemv_kernels.inc"
 #include "device/cpu/elementwise_kernels.inc"
 #include "device/cpu/softmax_kernels.inc"
+#include "device/cpu/sdpa_kernels.inc"
 #undef ML_KERNEL
 #define ML_KERNEL(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, impl)                                  \
     ML_ROW(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, NULL)

@@ -40,6 +40,7 @@ typedef struct tile {
     const run *r;
     int64_t batch, kv_head, first_head, heads, first_query;
     int rows, strips;
+    bool direct; /* so few rows that K is not packed */
     float *q, *k, *v, *row;
     float *acc, *max, *sum; /* results so far */
     uint64_t *seen;
@@ -71,25 +72,19 @@ static int strip_start(const tile *t, int strip) {
 }
 
 static float *strip_q(const tile *t, int strip) {
-    const int64_t floats = t->r->impl->mr * t->r->p->dim_qk;
-    return t->q + strip * ((floats + ML_SDPA_LINE - 1) / ML_SDPA_LINE * ML_SDPA_LINE);
+    return t->q + strip * t->r->l.strip_floats;
 }
 
 /* ---- queries ---- */
 
-static void pack_queries(const tile *t) {
+static void load_queries(const tile *t) {
     const run *r = t->r;
-    const int mr = r->impl->mr;
-    const float scale = r->p->scale;
     for (int strip = 0; strip < t->strips; strip++) {
         const int begin = strip_start(t, strip), end = strip_start(t, strip + 1);
         for (int i = begin; i < end; i++) {
             const ml_sdpa_row src = {at(&r->q, t->batch, t->first_head + i % t->heads, t->first_query + i / t->heads),
                                      r->q.stride[3], r->p->dim_qk, r->q.dtype};
-            r->impl->load(t->row, &src);
-            float *dst = strip_q(t, strip) + (i - begin);
-            for (int64_t d = 0; d < r->p->dim_qk; d++)
-                dst[d * mr] = t->row[d] * scale;
+            r->impl->load_query(strip_q(t, strip) + (i - begin) * ML_SDPA_LINE, &src, r->p->scale);
         }
     }
 }
@@ -247,7 +242,16 @@ static bool do_strip(const tile *t, key_tile *x, int strip, bool careful) {
     }
     if (any == 0)
         return false;
-    for (int j = 0; j < x->keys; j += impl->nr) {
+    if (t->direct)
+        impl->direct(&(ml_sdpa_direct){.q = t->q,
+                                       .k = at(&r->k, t->batch, t->kv_head, x->key),
+                                       .k_stride = r->k.stride[2],
+                                       .dtype = r->k.dtype,
+                                       .s = s,
+                                       .dim = r->p->dim_qk,
+                                       .m = m,
+                                       .keys = x->keys});
+    for (int j = 0; j < x->keys && !t->direct; j += impl->nr) {
         if ((any >> j & below(impl->nr)) == 0)
             continue;
         if (!(x->packed >> j & 1))
@@ -354,6 +358,7 @@ static void tile_of(tile *t, const run *r, int64_t item, int worker) {
     t->first_query = query_tile * l->tile_queries;
     t->rows = (int)(t->heads * min64(l->tile_queries, r->p->len_q - t->first_query));
     t->strips = (t->rows + r->impl->mr - 1) / r->impl->mr;
+    t->direct = t->rows <= r->impl->direct_rows && r->k.stride[3] == 1;
     t->q = (float *)(void *)(r->private + worker * l->private_bytes);
     t->k = t->q + l->q_floats;
     t->v = t->k + l->k_floats;
@@ -371,7 +376,7 @@ static void do_item(tile *t, int64_t begin, int64_t end) {
         if (r->p->window > 0)
             begin = max64(begin, max64(first - r->p->window + 1, 0) / KEYS * KEYS);
     }
-    pack_queries(t);
+    load_queries(t);
     if (attend(t, begin, end, false) && has_nan(t))
         attend(t, begin, end, true);
 }

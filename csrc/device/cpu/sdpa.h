@@ -11,14 +11,28 @@
 #include "device/cpu/cpu.h"
 #include "dispatch/sdpa_layout.h"
 
-/* s[i * ML_SDPA_KEYS + j] = sum over d < dim of q[d * mr + i] * k[d * nr + j], i < m, j < nr: one strip and one panel
- * of nr keys, both 64-byte aligned. */
+/* Queries of a strip, scaled: element d of row i at q[d / 16 * 16 * mr + i * 16 + d % 16], zeros up to whole lines. */
+
+/* s[i * ML_SDPA_KEYS + j] = sum over d < dim of query(i, d) * k[d * nr + j], i < m, j < nr: one strip and one panel of
+ * nr keys, both 64-byte aligned. */
 typedef struct ml_sdpa_scores {
     const float *q, *k;
     float *s;
     int64_t dim;
     int m;
 } ml_sdpa_scores;
+
+/* The same for few rows and up to 64 keys where they lie: element d of key j at k[j * k_stride + d]. s is written up to
+ * a whole vector of keys. */
+typedef struct ml_sdpa_direct {
+    const float *q;
+    const void *k;
+    int64_t k_stride; /* elements */
+    ml_dtype dtype;
+    float *s;
+    int64_t dim;
+    int m, keys;
+} ml_sdpa_direct;
 
 /* Scores of a strip become weights: e^(s - max) where the key's bit is set in seen[i], else 0. max, sum: running
  * maximum and total of each row, updated; rescale: what the row's sums so far must be multiplied by. All three have
@@ -54,7 +68,9 @@ typedef struct ml_sdpa_row {
 typedef struct ml_sdpa_impl {
     int mr, nr;               /* rows of a strip (at most ML_SDPA_LINE), keys of a panel (a divisor of ML_SDPA_KEYS) */
     const ml_gemm_impl *gemm; /* its pack_b makes panels of nr rows: keys, or columns of V */
+    int direct_rows;          /* most rows that `direct` takes */
     void (*scores)(const ml_sdpa_scores *x);
+    void (*direct)(const ml_sdpa_direct *x);
     void (*softmax)(const ml_sdpa_softmax *x);
     void (*values)(const ml_sdpa_values *x);
     /* A row of a tile: s[j] = cap * tanh(s[j] / cap) when cap > 0; then s[j] += add[j] when add is not NULL. */
@@ -62,6 +78,7 @@ typedef struct ml_sdpa_impl {
     uint64_t (*bits_of_bool)(const uint8_t *mask, int n); /* bit j: mask[j] is true, j < n <= 64 */
     uint64_t (*bits_of_add)(const float *add);            /* bit j: add[j] is not -inf, j < 64 */
     void (*load)(float *dst, const ml_sdpa_row *src);
+    void (*load_query)(float *dst, const ml_sdpa_row *src, float scale);   /* dst: of row 0 of a strip, plus 16 i */
     void (*store)(const ml_sdpa_row *dst, const float *src, float factor); /* dst = factor * src */
 } ml_sdpa_impl;
 

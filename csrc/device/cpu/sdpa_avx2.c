@@ -1,8 +1,10 @@
 /* Attention kernels in AVX2: strips of 6 rows, panels of 16 keys, as in the GEMM of this tier. */
+#include "device/cpu/transpose_avx2.h"
 #include "device/cpu/vector_avx2.h"
 
 #define MR 6
 #define NV 2
+#define DIRECT_ROWS 6
 #define TABLE ml_sdpa_avx2
 #define GEMM ml_gemm_avx2
 

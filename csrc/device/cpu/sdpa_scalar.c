@@ -3,6 +3,7 @@
 
 #define MR 4
 #define NV 8
+#define DIRECT_ROWS 4
 #define TABLE ml_sdpa_scalar
 #define GEMM ml_gemm_scalar
 
@@ -11,6 +12,9 @@ V_FN vm v_mask(uint64_t bits) {
 }
 V_FN uint64_t v_bits(vm m) {
     return m;
+}
+V_FN void v_transpose(vf *r) {
+    (void)r;
 }
 
 #include "device/cpu/sdpa_simd.h"

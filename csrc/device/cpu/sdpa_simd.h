@@ -5,6 +5,8 @@
  *   TABLE, GEMM            the tier's ml_sdpa_impl; the ml_gemm_impl whose panels are NR wide
  *   v_mask(bits)           lane j of a vm where bit j < VW is set
  *   v_bits(m)              and back
+ *   v_transpose(r)         a VW x VW block in place
+ *   DIRECT_ROWS            most rows for which K is transposed in registers
  */
 #include "device/cpu/sdpa.h"
 #include "device/cpu/vmath.h"
@@ -14,6 +16,7 @@
 
 #define NR (NV * VW)
 #define KEYS ML_SDPA_KEYS
+#define LINE ML_SDPA_LINE
 
 _Static_assert(MR <= ML_SDPA_LINE && KEYS % NR == 0 && ML_SDPA_LINE % VW == 0, "sizes of a strip");
 
@@ -69,6 +72,23 @@ static void load(float *dst, const ml_sdpa_row *row) {
     }
 }
 
+static void load_query(float *dst, const ml_sdpa_row *row, float scale) {
+    const size_t size = ml_dtype_size_of(row->dtype);
+    const int64_t step = row->stride * (int64_t)size;
+    const char *src = row->data;
+    const vf f = v_set1(scale);
+    for (int64_t d = 0; d < row->n; d += VW) {
+        float *to = dst + d / LINE * LINE * MR + d % LINE;
+        if (row->stride == 1 && row->n - d >= VW) {
+            v_store(to, v_mul(load_as(row->dtype, src + d * step), f));
+            continue;
+        }
+        float lanes[VW] = {0};
+        collect(lanes, src + d * step, row->n - d < VW ? row->n - d : VW, row->stride, size);
+        v_store(to, v_mul(load_as(row->dtype, lanes), f));
+    }
+}
+
 static void store(const ml_sdpa_row *row, const float *src, float factor) {
     const size_t size = ml_dtype_size_of(row->dtype);
     const int64_t step = row->stride * (int64_t)size;
@@ -90,23 +110,72 @@ static void store(const ml_sdpa_row *row, const float *src, float factor) {
 /* ---- scores ---- */
 
 V_FN void scores_of(const int m, const ml_sdpa_scores *x) {
-    const float *q = x->q, *k = x->k;
+    const float *k = x->k;
     vf acc[MR][NV];
     ML_UNROLL for (int i = 0; i < m; i++) {
         ML_UNROLL for (int j = 0; j < NV; j++) acc[i][j] = v_zero();
     }
-    for (int64_t d = 0; d < x->dim; d++) {
-        vf kv[NV];
-        ML_UNROLL for (int j = 0; j < NV; j++) kv[j] = v_load(k + j * VW);
-        ML_UNROLL for (int i = 0; i < m; i++) {
-            const vf qv = v_set1(q[i]);
-            ML_UNROLL for (int j = 0; j < NV; j++) acc[i][j] = v_fma(qv, kv[j], acc[i][j]);
+    for (int64_t d = 0; d < x->dim; d += LINE) {
+        const float *q = x->q + d * MR, *end = q + (x->dim - d < LINE ? x->dim - d : LINE);
+        for (; q < end; q++, k += NR) {
+            vf kv[NV];
+            ML_UNROLL for (int j = 0; j < NV; j++) kv[j] = v_load(k + j * VW);
+            ML_UNROLL for (int i = 0; i < m; i++) {
+                const vf qv = v_set1(q[i * LINE]);
+                ML_UNROLL for (int j = 0; j < NV; j++) acc[i][j] = v_fma(qv, kv[j], acc[i][j]);
+            }
         }
-        q += MR;
-        k += NR;
     }
     ML_UNROLL for (int i = 0; i < m; i++) {
         ML_UNROLL for (int j = 0; j < NV; j++) v_store(x->s + i * KEYS + j * VW, acc[i][j]);
+    }
+}
+
+/* The sums of m rows over VW elements of d: kt[e] holds element e of VW keys. */
+V_FN void add_block(const int m, vf *acc, const vf *kt, const float *q, int64_t d) {
+    q += d / LINE * LINE * MR + d % LINE;
+    ML_UNROLL for (int e = 0; e < VW; e++) {
+        ML_UNROLL for (int i = 0; i < m; i++) acc[i] = v_fma(v_set1(q[i * LINE + e]), kt[e], acc[i]);
+    }
+}
+
+/* An incomplete block of K: up to VW keys with up to VW elements, zeros beyond. */
+static __attribute__((noinline)) void copy_block(float block[VW][VW], const ml_sdpa_direct *x, int key, int64_t d) {
+    const int64_t size = (int64_t)ml_dtype_size_of(x->dtype), count = x->dim - d < VW ? x->dim - d : VW;
+    const char *k = (const char *)x->k + (key * x->k_stride + d) * size;
+    for (int j = 0; j < VW; j++, k += x->k_stride * size) {
+        float lanes[VW] = {0};
+        if (key + j < x->keys)
+            memcpy(lanes, k, (size_t)(count * size));
+        v_store(block[j], load_as(x->dtype, lanes));
+    }
+}
+
+/* VW keys at a time: their transposed blocks never leave the registers, and the shuffles run beside the multiply-adds.
+ */
+V_FN void direct_of(const int m, const ml_dtype dtype, const ml_sdpa_direct *x) {
+    const int64_t size = (int64_t)ml_dtype_size_of(dtype), step = x->k_stride * size, dim = x->dim;
+    const char *k = x->k;
+    for (int key = 0; key < x->keys; key += VW, k += VW * step) {
+        vf acc[MR];
+        ML_UNROLL for (int i = 0; i < m; i++) acc[i] = v_zero();
+        int64_t d = 0;
+        for (; d + VW <= dim && key + VW <= x->keys; d += VW) {
+            vf kt[VW];
+            const char *row = k + d * size;
+            ML_UNROLL for (int j = 0; j < VW; j++, row += step) kt[j] = load_as(dtype, row);
+            v_transpose(kt);
+            add_block(m, acc, kt, x->q, d);
+        }
+        for (; d < dim; d += VW) {
+            float block[VW][VW] __attribute__((aligned(64)));
+            vf kt[VW];
+            copy_block(block, x, key, d);
+            ML_UNROLL for (int j = 0; j < VW; j++) kt[j] = v_load(block[j]);
+            v_transpose(kt);
+            add_block(m, acc, kt, x->q, d);
+        }
+        ML_UNROLL for (int i = 0; i < m; i++) v_store(x->s + i * KEYS + key, acc[i]);
     }
 }
 
@@ -245,6 +314,19 @@ V_FN void values_with(const int m, const ml_dtype dtype, const ml_sdpa_values *x
     static void values_bf16_##m(const ml_sdpa_values *x) {                                                             \
         values_with(m, ML_BF16, x);                                                                                    \
     }
+#define DIRECT(m)                                                                                                      \
+    static void direct_f32_##m(const ml_sdpa_direct *x) {                                                              \
+        direct_of(m, ML_F32, x);                                                                                       \
+    }                                                                                                                  \
+    static void direct_f16_##m(const ml_sdpa_direct *x) {                                                              \
+        direct_of(m, ML_F16, x);                                                                                       \
+    }                                                                                                                  \
+    static void direct_bf16_##m(const ml_sdpa_direct *x) {                                                             \
+        direct_of(m, ML_BF16, x);                                                                                      \
+    }
+#define ROW_DIRECT_F32(m) direct_f32_##m,
+#define ROW_DIRECT_F16(m) direct_f16_##m,
+#define ROW_DIRECT_BF16(m) direct_bf16_##m,
 #define ROW_SCORES(m) scores_##m,
 #define ROW_F32(m) values_f32_##m,
 #define ROW_F16(m) values_f16_##m,
@@ -256,11 +338,25 @@ V_FN void values_with(const int m, const ml_dtype dtype, const ml_sdpa_values *x
 #elif MR == 4
 #define FOR_ROWS(X) X(1) X(2) X(3) X(4)
 #endif
+#if DIRECT_ROWS == 8
+#define FOR_FEW_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+#elif DIRECT_ROWS == MR
+#define FOR_FEW_ROWS FOR_ROWS
+#endif
 FOR_ROWS(STRIP)
+FOR_FEW_ROWS(DIRECT)
 
 static void scores(const ml_sdpa_scores *x) {
     static void (*const by_rows[MR])(const ml_sdpa_scores *) = {FOR_ROWS(ROW_SCORES)};
     by_rows[x->m - 1](x);
+}
+
+static void direct(const ml_sdpa_direct *x) {
+    static void (*const by_rows[3][DIRECT_ROWS])(const ml_sdpa_direct *) = {
+        [ML_F32] = {FOR_FEW_ROWS(ROW_DIRECT_F32)},
+        [ML_F16] = {FOR_FEW_ROWS(ROW_DIRECT_F16)},
+        [ML_BF16] = {FOR_FEW_ROWS(ROW_DIRECT_BF16)}};
+    by_rows[x->dtype][x->m - 1](x);
 }
 
 static void values(const ml_sdpa_values *x) {
@@ -273,12 +369,15 @@ const ml_sdpa_impl TABLE = {
     .mr = MR,
     .nr = NR,
     .gemm = &GEMM,
+    .direct_rows = DIRECT_ROWS,
     .scores = scores,
+    .direct = direct,
     .softmax = softmax,
     .values = values,
     .adjust = adjust,
     .bits_of_bool = bits_of_bool,
     .bits_of_add = bits_of_add,
     .load = load,
+    .load_query = load_query,
     .store = store,
 };
