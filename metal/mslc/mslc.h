@@ -1,0 +1,36 @@
+/* mslc: Metal Shading Language to C++17.
+ *
+ * The input is MSL that a C++ preprocessor has been through (macros expanded, `# line "file"` markers kept). Parsing looks
+ * at declarations only: it finds the kernels, their parameters, the function constants, and edits tokens where MSL and C++
+ * differ; bodies are left to the C++ compiler. Emitting writes the translated source, of all kernels only those asked for,
+ * and the tables of the module contract (csrc/softmetal/abi.h). #line directives keep every token on its line of the user's
+ * file.
+ */
+#ifndef MSLC_H
+#define MSLC_H
+
+#include "core/status.h"
+#include "softmetal/module.h"
+
+typedef struct mslc_unit mslc_unit;
+
+/* Parses length bytes of text, which are copied. On ML_ERR_COMPILE *message holds lines "file:line:column: error: ...", to
+ * be freed by the caller; it is untouched otherwise. */
+ml_status mslc_parse(const char *text, size_t length, mslc_unit **out, char **message);
+void mslc_free(mslc_unit *unit);
+
+/* The kernels in order of the source; for a template one entry per instantiation that has a host_name (or, without one,
+ * under the template's own name). Strings and tables live as long as the unit. */
+int mslc_function_count(const mslc_unit *unit);
+const sm_function_info *mslc_function(const mslc_unit *unit, int i);
+
+/* C++ source of a module that holds function i; *text is to be freed by the caller. ML_ERR_COMPILE for what is declared
+ * but not modelled (textures, argument buffers), *message as above. The unit does not change: any number of threads may
+ * emit from it. */
+ml_status mslc_emit(const mslc_unit *unit, int i, char **text, char **message);
+
+/* The whole source for strict mode: address spaces as those of C++ for OpenCL, attributes removed, kernels as plain
+ * functions. */
+ml_status mslc_emit_strict(const mslc_unit *unit, char **text, char **message);
+
+#endif
