@@ -17,7 +17,7 @@ enum { WRITE_PLAIN = 0, WRITE_STORE = 1, WRITE_MODIFY = 2 };
 /* Kinds of a read, as bits. */
 enum { READ_ATOMIC = 1, READ_MANY = 2 /* other lanes of this simdgroup have read it in this epoch, too */ };
 
-typedef struct access {
+typedef struct touch {
     sm_engine *engine;
     sm_checker *checker;
     sm_cells *cells;
@@ -27,7 +27,7 @@ typedef struct access {
     uint64_t me; /* the word, with kind 0 */
     uint32_t thread;
     bool write, read, atomic;
-} access;
+} touch;
 
 static inline uint32_t word_interval(uint64_t w) {
     return (uint32_t)(w >> WORD_INTERVAL);
@@ -112,7 +112,7 @@ static void raw_where(sm_raw *raw, const sm_checker *c, const sm_cells *cells, u
     raw->length = best->length;
 }
 
-static void raw_begin(sm_raw *raw, const access *a, sm_finding_kind kind) {
+static void raw_begin(sm_raw *raw, const touch *a, sm_finding_kind kind) {
     memset(raw, 0, sizeof *raw);
     raw->severity = SM_ERROR;
     raw->kind = kind;
@@ -124,12 +124,12 @@ static void raw_begin(sm_raw *raw, const access *a, sm_finding_kind kind) {
 }
 
 /* One more finding of a kind without a second code address. True: it was known. */
-static bool known(const access *a, sm_finding_kind kind) {
+static bool known(const touch *a, sm_finding_kind kind) {
     a->checker->fault_expected = true;
     return sm_raw_again(&a->checker->raws, kind, a->pc, NULL);
 }
 
-static void report_here(const access *a, sm_finding_kind kind) {
+static void report_here(const touch *a, sm_finding_kind kind) {
     if (sm_raw_again(&a->checker->raws, kind, a->pc, NULL))
         return;
     sm_raw raw;
@@ -148,7 +148,7 @@ static void raw_other(sm_raw *raw, const sm_checker *c, uint64_t word) {
 }
 
 /* An access meets an unordered one, word, in the cell at address. */
-static __attribute__((noinline)) void race(const access *a, uintptr_t address, uint64_t word, bool other_write,
+static __attribute__((noinline)) void race(const touch *a, uintptr_t address, uint64_t word, bool other_write,
                                            sm_finding_kind kind) {
     sm_checker *c = a->checker;
     uint32_t interval = word_interval(word);
@@ -198,7 +198,7 @@ void sm_check_flush(sm_checker *c) {
 }
 
 /* Whether an earlier access of another thread is not ordered before this one. */
-static inline bool unordered(const access *a, uint64_t word) {
+static inline bool unordered(const touch *a, uint64_t word) {
     uint32_t interval = word_interval(word);
     if (interval == word_interval(a->me)) {
         if (word_thread(word) == a->thread)
@@ -208,7 +208,7 @@ static inline bool unordered(const access *a, uint64_t word) {
     return a->cells->space == SM_SPACE_DEVICE && interval < a->checker->first[SM_SPACE_DEVICE] && word;
 }
 
-static inline bool unordered_read(const access *a, uint64_t word) {
+static inline bool unordered_read(const touch *a, uint64_t word) {
     if (unordered(a, word))
         return true;
     return (word_kind(word) & READ_MANY) && word_interval(word) == word_interval(a->me) &&
@@ -217,7 +217,7 @@ static inline bool unordered_read(const access *a, uint64_t word) {
 
 /* Remembers a read. Kept are the last one and, if there is one, another of a different simdgroup or threadgroup; one
  * of a different threadgroup is never given up, since it stays unordered. */
-static __attribute__((noinline)) void remember_read(const access *a, uint64_t i, uint64_t me) {
+static __attribute__((noinline)) void remember_read(const touch *a, uint64_t i, uint64_t me) {
     sm_cells *cells = a->cells;
     uint64_t last = cells->read[i];
     uint32_t first = a->checker->first[cells->space];
@@ -244,7 +244,7 @@ static __attribute__((noinline)) void remember_read(const access *a, uint64_t i,
     cells->read[i] = me;
 }
 
-static inline void read_cells(const access *a, uint64_t from, uint64_t to) {
+static inline void read_cells(const touch *a, uint64_t from, uint64_t to) {
     sm_cells *cells = a->cells;
     uint64_t me = a->me | (a->atomic ? (uint64_t)READ_ATOMIC << WORD_KIND : 0);
     uint32_t first = a->checker->first[cells->space];
@@ -262,7 +262,7 @@ static inline void read_cells(const access *a, uint64_t from, uint64_t to) {
         report_here(a, SM_FINDING_UNINITIALISED);
 }
 
-static inline void write_cells(const access *a, uint64_t from, uint64_t to) {
+static inline void write_cells(const touch *a, uint64_t from, uint64_t to) {
     sm_cells *cells = a->cells;
     uint32_t kind = !a->atomic ? WRITE_PLAIN : a->read ? WRITE_MODIFY : WRITE_STORE;
     uint64_t me = a->me | (uint64_t)kind << WORD_KIND;
@@ -287,7 +287,7 @@ static inline void write_cells(const access *a, uint64_t from, uint64_t to) {
 
 /* ---- where an address lies ---- */
 
-static void outside_threadgroup(const access *a) {
+static void outside_threadgroup(const touch *a) {
     const sm_checker *c = a->checker;
     if (known(a, SM_FINDING_OUT_OF_BOUNDS))
         return;
@@ -313,7 +313,7 @@ static void outside_threadgroup(const access *a) {
 }
 
 /* Not in any region: names the nearest buffer, and gives up where a write would hit memory of the process. */
-static __attribute__((noinline)) void outside_device(const access *a) {
+static __attribute__((noinline)) void outside_device(const touch *a) {
     sm_checker *c = a->checker;
     const sm_job *job = c->job;
     const sm_kernel *kernel = job->dispatch->kernel;
@@ -369,7 +369,7 @@ static sm_cells *find_device(sm_checker *c, uintptr_t address, uint64_t size) {
     return NULL;
 }
 
-static __attribute__((noinline)) void written_read_only(const access *a) {
+static __attribute__((noinline)) void written_read_only(const touch *a) {
     sm_checker *c = a->checker;
     if (known(a, SM_FINDING_READ_ONLY_WRITTEN))
         return;
@@ -380,7 +380,7 @@ static __attribute__((noinline)) void written_read_only(const access *a) {
     sm_raw_add(&c->raws, &raw);
 }
 
-static __attribute__((noinline)) void before_offset(const access *a) {
+static __attribute__((noinline)) void before_offset(const touch *a) {
     if (known(a, SM_FINDING_OUT_OF_BOUNDS))
         return;
     sm_raw raw;
@@ -403,7 +403,7 @@ static void mark_bits(uint64_t *bits, uint64_t offset, uint64_t size) {
 void sm_check_access(const void *address, uint64_t size, uint32_t flags, const void *pc) {
     sm_engine *e = sm_engine_here();
     sm_checker *c = e->checker;
-    if ((uintptr_t)address - (uintptr_t)e < SM_REGION_BYTES || !size)
+    if ((uintptr_t)address - (uintptr_t)e < SM_ENGINE_BYTES || !size)
         return; /* the thread's own memory, or what the executor told it */
     if (c->n_pending)
         sm_check_flush(c);
@@ -411,15 +411,15 @@ void sm_check_access(const void *address, uint64_t size, uint32_t flags, const v
     uint32_t thread = sm_engine_thread_index(e, e->running);
     e->last_pc[thread] = pc;
     uint32_t site = site_of(c, pc);
-    access a = {.engine = e,
-                .checker = c,
-                .address = (uintptr_t)address,
-                .size = size,
-                .pc = pc,
-                .thread = thread,
-                .write = (flags & SM_ACCESS_WRITE) != 0,
-                .read = (flags & SM_ACCESS_READ) != 0,
-                .atomic = (flags & SM_ACCESS_ATOMIC) != 0};
+    touch a = {.engine = e,
+               .checker = c,
+               .address = (uintptr_t)address,
+               .size = size,
+               .pc = pc,
+               .thread = thread,
+               .write = (flags & SM_ACCESS_WRITE) != 0,
+               .read = (flags & SM_ACCESS_READ) != 0,
+               .atomic = (flags & SM_ACCESS_ATOMIC) != 0};
     sm_cells *cells;
     if (a.address - c->guard < c->guard_end - c->guard) {
         uint32_t bounds = c->bounds_raw;

@@ -76,11 +76,11 @@ static void engine_free(sm_engine *e) {
     if (e->memory_map)
         munmap(e->memory_map, e->memory_map_bytes);
     munmap(e->signal_stack, SM_SIGNAL_STACK_BYTES);
-    munmap(e, SM_HEADER_BYTES + (uintptr_t)SM_MAX_THREADS * SM_STACK_BYTES);
+    munmap(e, SM_ENGINE_BYTES);
 }
 
 static sm_engine *engine_new(void) {
-    size_t used = SM_HEADER_BYTES + (uintptr_t)SM_MAX_THREADS * SM_STACK_BYTES;
+    size_t used = SM_ENGINE_BYTES;
     size_t reserved = used + SM_REGION_BYTES;
     char *map = mmap(NULL, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (map == MAP_FAILED)
@@ -229,6 +229,7 @@ static inline void switch_to(sm_engine *e, void **save, uint32_t next) {
     if (!e->n_idle && !fibers_grow(e)) {
         atomic_store(&e->job->out_of_memory, true);
         sm_engine_abort(e);
+        return;
     }
     s->fresh ^= bit;
     uint32_t fiber = e->idle[--e->n_idle];
@@ -308,7 +309,6 @@ uint32_t sm_engine_live_lanes(void) {
 void sm_engine_abort(sm_engine *e) {
     e->aborted = true;
     sm_switch(&e->dead_sp, e->main_sp);
-    __builtin_unreachable();
 }
 
 /* ---- threads ---- */

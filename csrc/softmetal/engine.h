@@ -16,10 +16,12 @@
 
 #include "softmetal/executor.h"
 
+#include <signal.h>
 #include <stdatomic.h>
 
 #define SM_REGION_BYTES ((uintptr_t)512 << 20)
 #define SM_HEADER_BYTES ((uintptr_t)1 << 20)
+#define SM_ENGINE_BYTES (SM_HEADER_BYTES + (uintptr_t)SM_MAX_THREADS * SM_STACK_BYTES) /* the rest is not its own */
 #define SM_MAX_SIMDGROUPS (SM_MAX_THREADS / SM_SIMD_WIDTH)
 #define SM_NOBODY UINT32_MAX
 #define SM_MAX_ARGUMENTS 128
@@ -165,8 +167,9 @@ sm_engine *sm_engine_take(sm_job *job);
 void sm_engine_give(sm_engine *e);
 /* Runs one threadgroup on the calling OS thread, between sm_fault_enter and sm_fault_leave. False: abandoned. */
 bool sm_engine_run(sm_engine *e, const uint32_t position[3]);
-/* Abandons the threadgroup; called on one of its fibers, does not return. */
-_Noreturn void sm_engine_abort(sm_engine *e);
+/* Abandons the threadgroup; called on one of its fibers, does not return. (Not declared so: AddressSanitizer would look
+ * for the bounds of a stack that it does not know.) */
+void sm_engine_abort(sm_engine *e);
 /* Host services. */
 void sm_engine_barrier(const sm_place *place, sm_scope scope, uint32_t mem_flags);
 void sm_engine_meet(const sm_place *place, sm_scope scope, sm_combine combine, const void *in, void *out);
@@ -196,10 +199,9 @@ int sm_zero_index(uintptr_t address);
 
 /* Makes faults of this OS thread abandon e's threadgroup until sm_fault_leave. */
 typedef struct sm_fault_state {
-    void *old_stack;
-    size_t old_stack_size;
-    int old_stack_flags;
+    stack_t old_stack;
     bool stack_set;
+    sigset_t old_mask;
     uint64_t fp_mode;
     struct sm_engine *outer;
 } sm_fault_state;

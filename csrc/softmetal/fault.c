@@ -71,7 +71,7 @@ static void chain(int sig, siginfo_t *info, void *context) {
 static void on_fault(int sig, siginfo_t *info, void *context) {
     sm_engine *e = active;
     uintptr_t sp = context_sp(context);
-    if (!e || !e->in_kernel || info->si_code <= 0 || sp - (uintptr_t)e >= SM_REGION_BYTES) {
+    if (!e || !e->in_kernel || info->si_code <= 0 || sp - (uintptr_t)e >= SM_ENGINE_BYTES) {
         chain(sig, info, context);
         return;
     }
@@ -114,12 +114,14 @@ void sm_fault_install(void) {
 }
 
 void sm_fault_enter(sm_engine *e, sm_fault_state *state) {
-    stack_t ours = {.ss_sp = e->signal_stack, .ss_size = SM_SIGNAL_STACK_BYTES}, old;
-    memset(&old, 0, sizeof old);
-    state->stack_set = sigaltstack(&ours, &old) == 0;
-    state->old_stack = old.ss_sp;
-    state->old_stack_size = old.ss_size;
-    state->old_stack_flags = old.ss_flags;
+    stack_t ours = {.ss_sp = e->signal_stack, .ss_size = SM_SIGNAL_STACK_BYTES};
+    memset(&state->old_stack, 0, sizeof state->old_stack);
+    state->stack_set = sigaltstack(&ours, &state->old_stack) == 0;
+    sigset_t faults; /* blocked in the pool's threads, and a blocked fault ends the process */
+    sigemptyset(&faults);
+    for (int i = 0; i < SIGNALS; i++)
+        sigaddset(&faults, signals[i]);
+    pthread_sigmask(SIG_UNBLOCK, &faults, &state->old_mask);
     state->fp_mode = sm_fp_enter();
     state->outer = active;
     active = e;
@@ -128,8 +130,9 @@ void sm_fault_enter(sm_engine *e, sm_fault_state *state) {
 void sm_fault_leave(const sm_fault_state *state) {
     active = state->outer;
     sm_fp_leave(state->fp_mode);
+    pthread_sigmask(SIG_SETMASK, &state->old_mask, NULL);
     if (state->stack_set) {
-        stack_t old = {.ss_sp = state->old_stack, .ss_size = state->old_stack_size, .ss_flags = state->old_stack_flags};
+        stack_t old = state->old_stack;
         if (old.ss_flags & SS_DISABLE)
             old.ss_size = SM_SIGNAL_STACK_BYTES; /* some systems look at the size all the same */
         sigaltstack(&old, NULL);

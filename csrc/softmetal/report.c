@@ -121,7 +121,7 @@ void sm_raw_from_fault(const sm_engine *e, sm_raw *raw) {
         raw->note = "the kernel reached a point that its compiler took for unreachable";
     } else if (f->code == SI_KERNEL) {
         raw->note = "the address is misaligned for the access, or far outside of any memory";
-    } else if (f->address - (uintptr_t)e < SM_REGION_BYTES) {
+    } else if (f->address - (uintptr_t)e < SM_ENGINE_BYTES) {
         if (in_stacks % SM_STACK_BYTES < (uintptr_t)sysconf(_SC_PAGESIZE))
             raw->kind = SM_FINDING_STACK_OVERFLOW;
         else
