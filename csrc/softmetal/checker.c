@@ -9,6 +9,7 @@
 #define WORD_KIND 16
 #define KIND_MASK (UINT64_C(3) << WORD_KIND)
 #define THREAD_BITS 10
+#define NEAR_BYTES (UINT64_C(1) << 29) /* an address further from all buffers belongs to none */
 #define SITE_MASK 0xffffu
 #define MAX_INTERVAL ((UINT32_C(1) << 28) - (UINT32_C(1) << 24)) /* leaves room for the barriers of one threadgroup */
 
@@ -287,28 +288,32 @@ static inline void write_cells(const touch *a, uint64_t from, uint64_t to) {
 
 /* ---- where an address lies ---- */
 
-static void outside_threadgroup(const touch *a) {
+/* Names the array that is nearest to an address between arrays. */
+static void raw_nearest_array(sm_raw *raw, const touch *a) {
     const sm_checker *c = a->checker;
+    uint64_t best = UINT64_MAX;
+    for (uint32_t i = 0; i < c->n_arrays; i++) {
+        const sm_cells *array = &c->arrays[i];
+        uint64_t distance = a->address < array->low                   ? array->low - a->address
+                            : a->address < array->low + array->length ? 0
+                                                                      : a->address - array->low - array->length;
+        if (distance < best) {
+            best = distance;
+            raw->variable = array->name;
+            raw->offset = (int64_t)(a->address - array->low);
+            raw->length = array->length;
+        }
+    }
+    raw->size = a->size;
+}
+
+static void outside_threadgroup(const touch *a) {
     if (known(a, SM_FINDING_OUT_OF_BOUNDS))
         return;
     sm_raw raw;
     raw_begin(&raw, a, SM_FINDING_OUT_OF_BOUNDS);
-    uint64_t best = UINT64_MAX;
-    for (uint32_t i = 0; i < c->n_arrays; i++) { /* the nearest array, one before the gap first */
-        const sm_cells *array = &c->arrays[i];
-        uint64_t distance = a->address >= array->low ? a->address - array->low : array->low - a->address;
-        if (a->address >= array->low + array->length)
-            distance -= array->length;
-        if (distance < best) {
-            best = distance;
-            raw.variable = array->name;
-            raw.offset = (int64_t)(a->address - array->low);
-            raw.length = array->length;
-        }
-    }
-    raw.size = a->size;
-    if (!raw.variable)
-        raw.variable = "threadgroup memory";
+    raw.variable = "threadgroup memory";
+    raw_nearest_array(&raw, a);
     sm_raw_add(&a->checker->raws, &raw);
 }
 
@@ -334,9 +339,12 @@ static __attribute__((noinline)) void outside_device(const touch *a) {
             if (job->function->arguments[i].kind == SM_ARGUMENT_BUFFER && job->function->arguments[i].index == zero)
                 raw.variable = job->function->arguments[i].name;
     } else {
-        uint64_t best = UINT64_C(1) << 40;
+        const sm_cells *usual = c->sites[site_of(c, a->pc)].cells; /* where this code accessed memory before */
+        uint64_t best = usual ? UINT64_MAX : NEAR_BYTES;
         for (uint32_t i = 0; i < c->n_bound; i++) {
             const sm_bound *b = &c->bound[i];
+            if (usual && b->cells != usual)
+                continue;
             uint64_t distance = a->address < b->low               ? b->low - a->address
                                 : a->address < b->low + b->length ? 0
                                                                   : a->address - b->low - b->length;
@@ -432,8 +440,12 @@ void sm_check_access(const void *address, uint64_t size, uint32_t flags, const v
                 c->fault_expected = true;
             else
                 outside_threadgroup(&a);
-            return;
+            cells = NULL;
         }
+        if (bounds && !c->raws.items[bounds - 1].variable)
+            raw_nearest_array(&c->raws.items[bounds - 1], &a);
+        if (!cells)
+            return;
     } else {
         c->bounds_raw = 0;
         cells = c->sites[site].cells;
@@ -479,9 +491,6 @@ void sm_check_index(const char *file, uint32_t line, uint32_t column, int64_t in
     sm_checker *c = e->checker;
     (void)column;
     c->fault_expected = true;
-    c->bounds_raw = 1;
-    if (sm_raw_again(&c->raws, SM_FINDING_OUT_OF_BOUNDS, pc, NULL))
-        return;
     sm_raw raw = {.severity = SM_ERROR,
                   .kind = SM_FINDING_OUT_OF_BOUNDS,
                   .pc = pc,
@@ -491,7 +500,7 @@ void sm_check_index(const char *file, uint32_t line, uint32_t column, int64_t in
                   .type = type,
                   .count = 1};
     raw_who(&raw, e, sm_engine_thread_index(e, e->running));
-    sm_raw_add(&c->raws, &raw);
+    c->bounds_raw = sm_raw_add(&c->raws, &raw) + 1; /* SM_NOBODY + 1 is 0: none */
 }
 
 void sm_check_misaligned(const char *file, uint32_t line, uint32_t column, const void *address, uint32_t alignment,
