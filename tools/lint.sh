@@ -9,7 +9,7 @@ step() {
     "$@" || failed=1
 }
 
-mapfile -t c_files < <(find csrc python/binding tests/c examples/c -name '*.[ch]' 2>/dev/null | sort)
+mapfile -t c_files < <(find csrc python/binding tests examples metal/mslc -name '*.[ch]' 2>/dev/null | sort)
 step clang-format --dry-run -Werror "${c_files[@]}"
 step ruff check --quiet python tests benches tools tuning
 step ruff format --quiet --check python tests benches tools tuning
