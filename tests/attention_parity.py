@@ -83,7 +83,9 @@ def _masked_softmax(score, seen, axis, sink=None):
 def softmax_error(x, result, *, scale=1.0, mask=None, axis=-1):
     """|score| roundings reach the exponent: relative error of each term is the error of its score, plus the exp's and the sum's."""
     with np.errstate(invalid="ignore", over="ignore"):
-        magnitude = np.abs(scale * wide(x)) + (0 if mask is None or np.asarray(mask).dtype == bool else np.abs(wide(mask)))
+        magnitude = np.abs(scale * wide(x)) + (
+            0 if mask is None or np.asarray(mask).dtype == bool else np.abs(wide(mask))
+        )
         magnitude = np.where(np.isfinite(magnitude), magnitude, 0)
         top = magnitude.max(axis=axis, keepdims=True) if magnitude.size else magnitude
         relative = U32 * (3 * (magnitude + top) + 8 + np.shape(x)[axis])

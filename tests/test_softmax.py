@@ -22,9 +22,7 @@ def check(route, variant, x, *, out=None, **kw):
     array = np.asarray(got)
     assert array.dtype == x.dtype
     result = softmax_reference(x, **kw)
-    error = softmax_error(
-        x, result, scale=kw.get("scale", 1.0), mask=kw.get("mask"), axis=kw.get("axis", -1)
-    )
+    error = softmax_error(x, result, scale=kw.get("scale", 1.0), mask=kw.get("mask"), axis=kw.get("axis", -1))
     assert_close(array, result, error)
     return array
 

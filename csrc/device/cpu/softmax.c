@@ -7,6 +7,7 @@
 
 enum {
     MASK_CHUNK = 512,         /* elements of a strided mask gathered at once */
+    FETCH_BYTES = 2048,       /* of a row, fetched while the one before is at work */
     TASK_ELEMENTS = 32 * 1024 /* work of a task: several microseconds */
 };
 
@@ -95,11 +96,16 @@ void ml_softmax_store(const ml_softmax_job *job, char *out, int64_t stride, cons
 }
 
 void ml_softmax_fill(const ml_softmax_job *job, char *out, int64_t stride, int64_t n, float value) {
+    if (stride == 1 && value == 0.0f) {
+        memset(out, 0, (size_t)(n * job->out_size));
+        return;
+    }
     float values[MASK_CHUNK];
-    for (int64_t i = 0; i < least(n, MASK_CHUNK); i++)
+    const int64_t chunk = least(n, MASK_CHUNK);
+    for (int64_t i = 0; i < chunk; i++)
         values[i] = value;
-    for (int64_t first = 0; first < n; first += MASK_CHUNK)
-        ml_softmax_store(job, out + first * stride * job->out_size, stride, values, least(MASK_CHUNK, n - first));
+    for (int64_t first = 0; first < n; first += chunk)
+        ml_softmax_store(job, out + first * stride * job->out_size, stride, values, least(chunk, n - first));
 }
 
 void ml_softmax_poison(const ml_softmax_job *job, const ml_softmax_line *line, int64_t start, int64_t end) {
@@ -296,17 +302,32 @@ static ml_softmax_line line_at(const row_job *t, int64_t row) {
                              .n = ml_softmax_visible(job, q)};
 }
 
+/* The start of a row that does not follow the one before in memory: no prefetcher of the machine expects it. */
+static void fetch(const ml_softmax_job *job, const ml_softmax_line *before, const ml_softmax_line *line) {
+    const int64_t bytes = job->xs == 1 ? least(line->n * job->x_size, FETCH_BYTES) : 0;
+    if (line->x == before->x + before->n * job->x_size)
+        return;
+    for (int64_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch(line->x + i);
+}
+
 static void rows_task(void *arg, int64_t task, int worker) {
     const row_job *t = arg;
     const ml_softmax_layout *l = &t->job.layout;
     float *scratch = ml_softmax_worker_scratch(&t->job, worker);
     const int64_t end = least(l->rows, (task + 1) * t->rows_per_task);
+    ml_softmax_line line = line_at(t, task * t->rows_per_task);
     for (int64_t row = task * t->rows_per_task; row < end; row++) {
-        const ml_softmax_line line = line_at(t, row);
+        ml_softmax_line next = line;
+        if (row + 1 < end) {
+            next = line_at(t, row + 1);
+            fetch(&t->job, &line, &next);
+        }
         t->row(&t->job, &line, scratch);
         if (line.n < l->length)
             ml_softmax_fill(&t->job, out_at(&t->job, &line, line.n), t->job.os, l->length - line.n,
                             ml_softmax_nothing(&t->job));
+        line = next;
     }
 }
 

@@ -4,25 +4,10 @@
 #include "device/cpu/softmax.h"
 #include "device/cpu/vmath.h"
 
-#include <string.h>
-
 extern const ml_softmax_impl TABLE;
 extern const ml_elementwise_impl CONVERT;
 
 enum { CHAINS = 4 }; /* vectors in flight: covers the latency of an addition */
-
-/* The last n < VW elements of a run, by way of the stack; `rest` fills the other lanes. */
-V_FN vf load_tail(const float *p, int64_t n, float rest) {
-    float lanes[VW];
-    v_store(lanes, v_set1(rest));
-    memcpy(lanes, p, (size_t)n * sizeof(float));
-    return v_load(lanes);
-}
-V_FN void store_tail(float *p, vf v, int64_t n) {
-    float lanes[VW];
-    v_store(lanes, v);
-    memcpy(p, lanes, (size_t)n * sizeof(float));
-}
 
 V_FN vf load_as(ml_dtype dtype, const void *p) {
     return dtype == ML_F16 ? v_from_f16(p) : dtype == ML_BF16 ? v_from_bf16(p) : v_load(p);
@@ -39,14 +24,15 @@ V_FN const void *at(ml_dtype dtype, const void *p, int64_t i) {
     return (const char *)p + i * (dtype == ML_F32 ? 4 : 2);
 }
 V_FN vf load_tail_as(ml_dtype dtype, const void *p, int64_t n) {
-    float lanes[VW] = {0};
-    memcpy(lanes, p, (size_t)n * (dtype == ML_F32 ? 4 : 2));
-    return load_as(dtype, lanes);
+    return dtype == ML_F16 ? v_from_f16_n(p, n) : dtype == ML_BF16 ? v_from_bf16_n(p, n) : v_load_n(p, n, 0.0f);
 }
 V_FN void store_tail_as(ml_dtype dtype, void *p, vf v, int64_t n) {
-    float lanes[VW];
-    store_as(dtype, lanes, v);
-    memcpy(p, lanes, (size_t)n * (dtype == ML_F32 ? 4 : 2));
+    if (dtype == ML_F16)
+        v_to_f16_n(p, v, n);
+    else if (dtype == ML_BF16)
+        v_to_bf16_n(p, v, n);
+    else
+        v_store_n(p, v, n);
 }
 
 /* ---- masks ------------------------------------------------------------------------------------------------------- */
@@ -71,8 +57,8 @@ V_FN void add(ml_dtype dtype, float *s, const void *mask, int64_t n, float scale
     for (; i + VW <= n; i += VW)
         v_store(s + i, add_one(v_load(s + i), load_as(dtype, at(dtype, mask, i)), by));
     if (VW > 1 && i < n)
-        store_tail(s + i, add_one(load_tail(s + i, n - i, 0.0f), load_tail_as(dtype, at(dtype, mask, i), n - i), by),
-                   n - i);
+        v_store_n(s + i, add_one(v_load_n(s + i, n - i, 0.0f), load_tail_as(dtype, at(dtype, mask, i), n - i), by),
+                  n - i);
 }
 
 /* ---- rows -------------------------------------------------------------------------------------------------------- */
@@ -89,7 +75,7 @@ V_FN void add(ml_dtype dtype, float *s, const void *mask, int64_t n, float scale
         for (; i + VW <= n; i += VW)                                                                                   \
             best[0] = BETTER(v_load(s + i), best[0]);                                                                  \
         if (VW > 1 && i < n)                                                                                           \
-            best[0] = BETTER(load_tail(s + i, n - i, NONE), best[0]);                                                  \
+            best[0] = BETTER(v_load_n(s + i, n - i, NONE), best[0]);                                                   \
         ML_UNROLL for (int c = 1; c < CHAINS; c++) best[0] = BETTER(best[c], best[0]);                                 \
         return FOLD;                                                                                                   \
     }
@@ -120,9 +106,9 @@ V_FN float exp_run(bool keep, float *e, const float *s, int64_t n, const ml_soft
         sum[0] = v_add(sum[0], v);
     }
     if (VW > 1 && i < n) {
-        const vf v = weight(load_tail(s + i, n - i, w->hidden), base, factor);
+        const vf v = weight(v_load_n(s + i, n - i, w->hidden), base, factor);
         if (keep)
-            store_tail(e + i, v, n - i);
+            v_store_n(e + i, v, n - i);
         sum[1] = v_add(sum[1], v);
     }
     return v_sum(v_add(v_add(sum[0], sum[1]), v_add(sum[2], sum[3])));
@@ -143,7 +129,7 @@ V_FN void scale_run(ml_dtype dtype, void *dst, const float *e, int64_t n, float 
     for (; i + VW <= n; i += VW)
         store_as(dtype, (void *)(uintptr_t)at(dtype, dst, i), v_mul(v_load(e + i), factor));
     if (VW > 1 && i < n)
-        store_tail_as(dtype, (void *)(uintptr_t)at(dtype, dst, i), v_mul(load_tail(e + i, n - i, 0.0f), factor), n - i);
+        store_tail_as(dtype, (void *)(uintptr_t)at(dtype, dst, i), v_mul(v_load_n(e + i, n - i, 0.0f), factor), n - i);
 }
 
 V_FN vf log_one(vf s, const float c[3]) {
@@ -155,7 +141,7 @@ V_FN void log_run(ml_dtype dtype, void *dst, const float *s, int64_t n, const fl
     for (; i + VW <= n; i += VW)
         store_as(dtype, (void *)(uintptr_t)at(dtype, dst, i), log_one(v_load(s + i), c));
     if (VW > 1 && i < n)
-        store_tail_as(dtype, (void *)(uintptr_t)at(dtype, dst, i), log_one(load_tail(s + i, n - i, 0.0f), c), n - i);
+        store_tail_as(dtype, (void *)(uintptr_t)at(dtype, dst, i), log_one(v_load_n(s + i, n - i, 0.0f), c), n - i);
 }
 
 /* ---- columns ----------------------------------------------------------------------------------------------------- */
@@ -204,7 +190,7 @@ V_FN void columns_scale(ml_dtype dtype, void *dst, const float *e, const float *
         store_as(dtype, (void *)(uintptr_t)at(dtype, dst, c), v_mul(v_load(e + c), v_load(by + c)));
     if (VW > 1 && c < n)
         store_tail_as(dtype, (void *)(uintptr_t)at(dtype, dst, c),
-                      v_mul(load_tail(e + c, n - c, 0.0f), load_tail(by + c, n - c, 0.0f)), n - c);
+                      v_mul(v_load_n(e + c, n - c, 0.0f), v_load_n(by + c, n - c, 0.0f)), n - c);
 }
 
 /* ---- one function per dtype ----------------------------------------------------------------------------------------

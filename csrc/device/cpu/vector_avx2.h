@@ -11,15 +11,20 @@
  *   v_frexp(x, &n)           m in [1, 2) with x = m * 2^n, for finite x > 0, subnormal ones included
  *   v_select(m, yes, no)
  *   v_load v_store           f32, any alignment
- *   v_from_f16, v_from_bf16  VW elements from 16-bit memory, exactly; v_to_f16, v_to_bf16: to nearest even, NaN stays
- * NaN v_from_bool(p)           VW bytes, true where not zero v_sum(v) v_largest(v)    of the lanes, always in the same
- * order; v_largest: no lane is NaN
+ *   v_from_f16 v_from_bf16   VW elements from 16-bit memory, exactly
+ *   v_to_f16 v_to_bf16       to nearest even, NaN stays NaN
+ *   v_to_bf16_pair(p, a, b)  2 VW elements, none of them NaN
+ *   ..._n(p, n)              the first n < VW elements; memory beyond them is not touched
+ *   v_load_n(p, n, rest)     with `rest` in the other lanes
+ *   v_from_bool(p)           VW bytes, true where not zero
+ *   v_sum(v) v_largest(v)    of the lanes, always in the same order; v_largest: no lane is NaN
  */
 #ifndef ML_CPU_VECTOR_H
 #define ML_CPU_VECTOR_H
 
 #include <immintrin.h>
 #include <stdint.h>
+#include <string.h>
 
 #define VW 8
 typedef __m256 vf;
@@ -99,6 +104,16 @@ V_FN vf v_load(const void *p) {
 V_FN void v_store(void *p, vf v) {
     _mm256_storeu_ps(p, v);
 }
+V_FN __m256i v_first(int64_t n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+V_FN vf v_load_n(const void *p, int64_t n, float rest) {
+    const __m256i first = v_first(n);
+    return v_select(_mm256_castsi256_ps(first), _mm256_maskload_ps(p, first), v_set1(rest));
+}
+V_FN void v_store_n(void *p, vf v, int64_t n) {
+    _mm256_maskstore_ps(p, v_first(n), v);
+}
 V_FN vf v_from_f16(const void *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(p));
 }
@@ -124,6 +139,27 @@ V_FN void v_to_bf16(void *p, vf v) {
 V_FN void v_to_bf16_pair(void *p, vf a, vf b) {
     const __m256i low = v_round_bf16(_mm256_castps_si256(a)), high = v_round_bf16(_mm256_castps_si256(b));
     _mm256_storeu_si256(p, _mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xd8));
+}
+/* There are no masked moves of 16-bit elements. */
+V_FN vf v_from_f16_n(const void *p, int64_t n) {
+    uint16_t copy[VW] = {0};
+    memcpy(copy, p, (size_t)n * sizeof *copy);
+    return v_from_f16(copy);
+}
+V_FN vf v_from_bf16_n(const void *p, int64_t n) {
+    uint16_t copy[VW] = {0};
+    memcpy(copy, p, (size_t)n * sizeof *copy);
+    return v_from_bf16(copy);
+}
+V_FN void v_to_f16_n(void *p, vf v, int64_t n) {
+    uint16_t copy[VW];
+    v_to_f16(copy, v);
+    memcpy(p, copy, (size_t)n * sizeof *copy);
+}
+V_FN void v_to_bf16_n(void *p, vf v, int64_t n) {
+    uint16_t copy[VW];
+    v_to_bf16(copy, v);
+    memcpy(p, copy, (size_t)n * sizeof *copy);
 }
 V_FN vm v_from_bool(const void *p) {
     const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p));

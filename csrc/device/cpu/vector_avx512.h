@@ -75,24 +75,53 @@ V_FN vf v_load(const void *p) {
 V_FN void v_store(void *p, vf v) {
     _mm512_storeu_ps(p, v);
 }
-V_FN vf v_from_f16(const void *p) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256(p));
+V_FN __mmask16 v_first(int64_t n) {
+    return (__mmask16)((1u << n) - 1u);
 }
-V_FN vf v_from_bf16(const void *p) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
+V_FN vf v_load_n(const void *p, int64_t n, float rest) {
+    return _mm512_mask_loadu_ps(v_set1(rest), v_first(n), p);
 }
-V_FN void v_to_f16(void *p, vf v) {
-    _mm256_storeu_si256(p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+V_FN void v_store_n(void *p, vf v, int64_t n) {
+    _mm512_mask_storeu_ps(p, v_first(n), v);
+}
+V_FN vf v_widen_bf16(__m256i h) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+V_FN __m256i v_narrow_f16(vf v) {
+    return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 /* As in the AVX2 tier. VCVTNEPS2BF16 is no replacement: it flushes denormals to zero. */
-V_FN void v_to_bf16(void *p, vf v) {
+V_FN __m256i v_narrow_bf16(vf v) {
     const __m512i x = _mm512_castps_si512(v), top = _mm512_srli_epi32(x, 16);
     const __m512i odd = _mm512_and_si512(top, _mm512_set1_epi32(1));
     const __m512i rounded =
         _mm512_srli_epi32(_mm512_add_epi32(x, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
     const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
-    const __m512i result = _mm512_mask_or_epi32(rounded, nan, top, _mm512_set1_epi32(0x40));
-    _mm256_storeu_si256(p, _mm512_cvtepi32_epi16(result));
+    return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(rounded, nan, top, _mm512_set1_epi32(0x40)));
+}
+V_FN vf v_from_f16(const void *p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(p));
+}
+V_FN vf v_from_f16_n(const void *p, int64_t n) {
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(v_first(n), p));
+}
+V_FN vf v_from_bf16(const void *p) {
+    return v_widen_bf16(_mm256_loadu_si256(p));
+}
+V_FN vf v_from_bf16_n(const void *p, int64_t n) {
+    return v_widen_bf16(_mm256_maskz_loadu_epi16(v_first(n), p));
+}
+V_FN void v_to_f16(void *p, vf v) {
+    _mm256_storeu_si256(p, v_narrow_f16(v));
+}
+V_FN void v_to_f16_n(void *p, vf v, int64_t n) {
+    _mm256_mask_storeu_epi16(p, v_first(n), v_narrow_f16(v));
+}
+V_FN void v_to_bf16(void *p, vf v) {
+    _mm256_storeu_si256(p, v_narrow_bf16(v));
+}
+V_FN void v_to_bf16_n(void *p, vf v, int64_t n) {
+    _mm256_mask_storeu_epi16(p, v_first(n), v_narrow_bf16(v));
 }
 /* The upper halves of 32 rounded elements. */
 V_FN void v_to_bf16_pair(void *p, vf a, vf b) {

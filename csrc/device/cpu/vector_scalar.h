@@ -83,6 +83,17 @@ V_FN vf v_load(const void *p) {
 V_FN void v_store(void *p, vf v) {
     *(float *)p = v;
 }
+/* A vector of one element has no part: n is 0. */
+V_FN vf v_load_n(const void *p, int64_t n, float rest) {
+    (void)p;
+    (void)n;
+    return rest;
+}
+V_FN void v_store_n(void *p, vf v, int64_t n) {
+    (void)p;
+    (void)v;
+    (void)n;
+}
 V_FN vf v_from_f16(const void *p) {
     return ml_half_to_float(*(const uint16_t *)p);
 }
@@ -98,6 +109,18 @@ V_FN void v_to_bf16(void *p, vf v) {
 V_FN void v_to_bf16_pair(void *p, vf a, vf b) {
     v_to_bf16(p, a);
     v_to_bf16((uint16_t *)p + 1, b);
+}
+V_FN vf v_from_f16_n(const void *p, int64_t n) {
+    return v_load_n(p, n, 0.0f);
+}
+V_FN vf v_from_bf16_n(const void *p, int64_t n) {
+    return v_load_n(p, n, 0.0f);
+}
+V_FN void v_to_f16_n(void *p, vf v, int64_t n) {
+    v_store_n(p, v, n);
+}
+V_FN void v_to_bf16_n(void *p, vf v, int64_t n) {
+    v_store_n(p, v, n);
 }
 V_FN vm v_from_bool(const void *p) {
     return *(const uint8_t *)p != 0;

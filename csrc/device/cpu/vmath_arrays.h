@@ -1,21 +1,14 @@
-/* Body of vmath_<tier>.c, after vector_<tier>.h. TABLE names the tier's ml_vmath_impl. What is left of an array that is
- * no multiple of VW goes through the same vectors by way of the stack. */
+/* Body of vmath_<tier>.c, after vector_<tier>.h. TABLE names the tier's ml_vmath_impl. */
 #include "device/cpu/vmath.h"
 #include "device/cpu/vmath_impl.h"
-
-#include <string.h>
 
 #define DEFINE_ARRAY(name, F)                                                                                          \
     static void name(float *dst, const float *src, int64_t n) {                                                        \
         int64_t i = 0;                                                                                                 \
         for (; i + VW <= n; i += VW)                                                                                   \
             v_store(dst + i, F(v_load(src + i)));                                                                      \
-        if (VW == 1 || i == n)                                                                                         \
-            return;                                                                                                    \
-        float tail[VW] = {0};                                                                                          \
-        memcpy(tail, src + i, (size_t)(n - i) * sizeof(float));                                                        \
-        v_store(tail, F(v_load(tail)));                                                                                \
-        memcpy(dst + i, tail, (size_t)(n - i) * sizeof(float));                                                        \
+        if (VW > 1 && i < n)                                                                                           \
+            v_store_n(dst + i, F(v_load_n(src + i, n - i, 1.0f)), n - i);                                              \
     }
 DEFINE_ARRAY(exp2_array, v_exp2)
 DEFINE_ARRAY(exp_array, v_exp)

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--activation", choices=["gelu", "gelu_tanh", "silu", "relu"])
     add("--alpha", type=float, default=1.0)
     add("--beta", type=float, default=0.0)
-    add("--backend", choices=BACKENDS)
+    add("--backend", choices=BACKENDS["matmul"])
     add("--variant", choices=["auto", "smalln", "gemm"])
     add("--device")
     add("--strict", action="store_true", help="what a forced choice cannot do is an error, not a fallback")

@@ -18,7 +18,7 @@ from pathlib import Path
 from ..sweep import machine, output, peers, runner, show, suites
 
 HELP = "time a suite against its peers"
-BACKENDS = ("auto", "mlx", "mps", "gemv", "custom")
+BACKENDS = {"matmul": ("auto", "mlx", "mps", "gemv", "custom"), "softmax": ("auto", "vec", "block")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--suite", action="append", metavar="NAME", help=f"one of {', '.join(suites.SUITES)}; repeatable")
     add("--filter", metavar="GLOB", help="only cases whose label matches, such as '1x*x896*'")
     add("--dtype", default="f32", metavar="LIST", help="of f32, f16, bf16 (default f32)")
-    add("--backends", metavar="LIST", help="of auto, mlx, mps, gemv (default: the suite's)")
+    add(
+        "--backends",
+        metavar="LIST",
+        help="of auto, mlx, mps, gemv; for softmax auto, vec, block (default: the suite's)",
+    )
     add("--prefs", action="append", default=[], metavar="KEY=V1,V2",
         help="a preference and its values; repeated, every combination is measured")  # fmt: skip
     add("--peers", default="", metavar="LIST", help=f"of {', '.join(peers.PEERS)}, or module:Class")
@@ -80,9 +84,11 @@ def _plans(args: argparse.Namespace) -> list[runner.Plan]:
     if not dtypes:
         raise ValueError("--dtype names none")
     chosen = _split(args.backends) if args.backends is not None else None
-    for backend in chosen or ():
-        if backend not in BACKENDS:
-            raise ValueError(f"unknown backend {backend!r}: one of {', '.join(BACKENDS)}")
+    for name in args.suite:
+        known = BACKENDS[suites.SUITES[name].op]
+        for backend in chosen or ():
+            if backend not in known:
+                raise ValueError(f"unknown backend {backend!r} for {name}: one of {', '.join(known)}")
     rivals = [runner.Contender(name) for name in _split(args.peers)]
     for rival in rivals:
         if ":" not in rival.library:

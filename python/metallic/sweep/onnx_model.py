@@ -78,8 +78,21 @@ def build(case, inputs: dict[str, np.ndarray]) -> bytes:
         attributes: dict[str, int | float] = {"transA": int(case.transpose_a), "transB": int(case.transpose_b)}
         attributes |= {"alpha": float(case.alpha), "beta": float(case.beta if case.beta != 0 else 1.0)}
         node = _node("Gemm", ["a", "b"] + ([addend] if addend else []), attributes)
+    held = {name: array for name, array in inputs.items() if name not in fed(case)}
+    return _model(node, {name: inputs[name].shape for name in fed(case)}, held, case.out_shape(), dtype)
+
+
+def build_softmax(shape: tuple[int, ...], axis: int, dtype: np.dtype) -> bytes:
+    """A model of one Softmax over axis >= 0 that computes out from x."""
+    return _model(_node("Softmax", ["x"], {"axis": axis}), {"x": shape}, {}, shape, dtype)
+
+
+def _model(
+    node: bytes, fed: dict[str, tuple[int, ...]], held: dict[str, np.ndarray], out: tuple[int, ...], dtype: np.dtype
+) -> bytes:
+    """One node; `fed` are the shapes of its inputs, `held` its initializers; all of one dtype."""
     graph = _bytes(1, node) + _bytes(2, "case")
-    graph += b"".join(_bytes(5, _tensor(name, inputs[name])) for name in inputs if name not in fed(case))
-    graph += b"".join(_bytes(11, _value_info(name, inputs[name].shape, dtype)) for name in fed(case))
-    graph += _bytes(12, _value_info("out", case.out_shape(), dtype))
+    graph += b"".join(_bytes(5, _tensor(name, array)) for name, array in held.items())
+    graph += b"".join(_bytes(11, _value_info(name, shape, dtype)) for name, shape in fed.items())
+    graph += _bytes(12, _value_info("out", out, dtype))
     return _number(1, 8) + _bytes(7, graph) + _bytes(8, _number(2, 13))

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from . import data
+from . import data, op_softmax
 
 
 class Gap(Exception):
@@ -60,6 +60,8 @@ class Metallic:
         return self.ml.Context(self.device, strict=strict, **dict(prefs))
 
     def prepare(self, case, dtype: str, inputs: dict[str, np.ndarray], choice: Choice) -> Run:
+        if case.op == "softmax":
+            return op_softmax.metallic(self, case, dtype, inputs, choice)
         ml = self.ml
         forced = choice.backend not in ("", "auto")
         ctx = self._context(choice.prefs, forced)
@@ -101,6 +103,8 @@ class NumPy:
         return np.__version__
 
     def prepare(self, case, dtype: str, inputs: dict[str, np.ndarray], choice: Choice) -> Run:
+        if case.op == "softmax":
+            return op_softmax.numpy(self, case, dtype, inputs)
         a = inputs["a"].swapaxes(-1, -2) if case.transpose_a else inputs["a"]
         b = inputs["b"].swapaxes(-1, -2) if case.transpose_b else inputs["b"]
         out = np.empty(case.out_shape(), a.dtype)
@@ -143,6 +147,8 @@ class Torch:
         return self.torch.from_numpy(x).to(getattr(self.torch, dtype))
 
     def prepare(self, case, dtype: str, inputs: dict[str, np.ndarray], choice: Choice) -> Run:
+        if case.op == "softmax":
+            return op_softmax.torch(self, case, dtype, inputs)
         torch = self.torch
         x = {name: self._tensor(array, dtype) for name, array in inputs.items()}
         a = x["a"].mT if case.transpose_a else x["a"]
@@ -175,6 +181,8 @@ class OnnxRuntime:
         return self.ort.__version__
 
     def prepare(self, case, dtype: str, inputs: dict[str, np.ndarray], choice: Choice) -> Run:
+        if case.op == "softmax":
+            return op_softmax.onnxruntime(self, case, dtype, inputs)
         from . import onnx_model
 
         if dtype == "bfloat16":
@@ -212,6 +220,8 @@ class MLX:
         return importlib.import_module("importlib.metadata").version("mlx")
 
     def prepare(self, case, dtype: str, inputs: dict[str, np.ndarray], choice: Choice) -> Run:
+        if case.op == "softmax":
+            return op_softmax.mlx(self, case, dtype, inputs)
         mx = self.mx
 
         def tensor(array: np.ndarray):

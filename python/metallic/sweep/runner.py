@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from . import machine, output
+from . import machine, output, suites
 from .suites import Case
 from .workers import Team, WorkerDied
 
@@ -99,7 +99,7 @@ class CaseRun:
 
     def prepare(self, folder: Path) -> None:
         path = str(folder / "reference.npz")
-        case = dataclasses.asdict(self.case)
+        case = suites.pack(self.case)
         self.team.ask("reference", "reference", case=case, dtype=self.dtype, path=path)
         for library in dict.fromkeys(c.library for c in self.plan.contenders):
             mine = [c for c in self.plan.contenders if c.library == library]

@@ -77,7 +77,69 @@ class Matmul:
         return 2 * self.m * self.n * self.k * max(self.batch, 1)
 
 
-Case = Matmul
+@dataclasses.dataclass(frozen=True)
+class Softmax:
+    """Softmax of x [rows, seq_k] over its last axis, or of x [rows, seq_k, inner] over the middle one.
+
+    queries: x is [rows / queries, queries, seq_k] with a causal mask.
+    """
+
+    rows: int
+    seq_k: int
+    inner: int = 0
+    queries: int = 0
+
+    op = "softmax"
+    k = batch = 0
+
+    @property
+    def m(self) -> int:
+        return self.rows
+
+    @property
+    def n(self) -> int:
+        return self.seq_k
+
+    @property
+    def label(self) -> str:
+        text = f"{self.rows}x{self.seq_k}"
+        if self.inner:
+            text += f"x{self.inner} axis 1"
+        return text + (f" causal {self.queries}" if self.queries else "")
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"x": self.out_shape()}
+
+    def out_shape(self) -> tuple[int, ...]:
+        if self.queries:
+            return (self.rows // self.queries, self.queries, self.seq_k)
+        return (self.rows, self.seq_k, self.inner) if self.inner else (self.rows, self.seq_k)
+
+    @property
+    def axis(self) -> int:
+        return 1 if self.inner else -1
+
+    def bytes(self, dtype: str) -> int:
+        """x read once, the result written once."""
+        return 2 * self.rows * self.seq_k * max(self.inner, 1) * ITEMSIZE[dtype]
+
+    def flops(self) -> int:
+        """Scale, maximum, subtraction, exponential, sum and division count as one each, as in the cost model."""
+        return 5 * self.rows * self.seq_k * max(self.inner, 1)
+
+
+Case = Matmul | Softmax
+KINDS = {kind.op: kind for kind in (Matmul, Softmax)}
+
+
+def pack(case: Case) -> dict:
+    """A case as plain data, for another process; unpack reverses it."""
+    return {"op": case.op, **dataclasses.asdict(case)}
+
+
+def unpack(packed: dict) -> Case:
+    fields = dict(packed)
+    return KINDS[fields.pop("op")](**fields)
 
 
 def _qwen25() -> Iterable[Case]:
@@ -131,11 +193,25 @@ def _mlx_vs_mps_matmul() -> Iterable[Case]:
     yield Matmul(128, 128, 64, batch=14)
 
 
+def _softmax_dispatcher() -> Iterable[Case]:
+    # Both sides of METALLIC_SOFTMAX_VEC_MAX_K, few rows and many; attention scores of 14 heads, 512 queries and keys.
+    for rows in (1, 14, 512, 7168):
+        for seq_k in (64, 128, 256, 512, 768, 1024, 1025, 1536, 2048, 4096, 16384, 65536):
+            if rows * seq_k <= 1 << 23:
+                yield Softmax(rows, seq_k)
+    yield Softmax(1, 151936)
+    yield Softmax(7168, 512, queries=512)
+    yield Softmax(14 * 1024, 1024, queries=1024)
+    yield Softmax(64, 512, inner=64)
+    yield Softmax(64, 2048, inner=64)
+
+
 @dataclasses.dataclass(frozen=True)
 class Suite:
     about: str
     cases: Callable[[], Iterable[Case]]
-    backends: tuple[str, ...] = ("auto", "mlx", "gemv", "mps")
+    backends: tuple[str, ...] = ("auto", "mlx", "gemv", "mps")  # for other operations than matmul: their variants
+    op: str = "matmul"
 
 
 SUITES = {
@@ -143,6 +219,9 @@ SUITES = {
     "matmul_dispatcher": Suite("one case or more for every road through the dispatcher", _matmul_dispatcher),
     "matmul_dispatcher_smalln": Suite(
         "M x N x K with N from 1 to 32: where small-N ends", _matmul_dispatcher_smalln, ("auto", "gemv", "mlx")
+    ),
+    "softmax_dispatcher": Suite(
+        "rows x keys: where vec ends and block begins", _softmax_dispatcher, ("auto", "vec", "block"), "softmax"
     ),
     "mlx_vs_mps_matmul": Suite("our tiled GEMM against the vendor's", _mlx_vs_mps_matmul, ("mlx", "mps")),
 }

@@ -66,7 +66,7 @@ class Worker:
     def prepare(self, case: dict, dtype: str, choices: list[dict], copies: int, path: str, warmup: float) -> dict:
         """Buffers and calls for a case under each choice; runs each once, judges its result, and estimates its time."""
         self.release()
-        item = suites.Case(**case)
+        item = suites.unpack(case)
         self.sets = [data.make_inputs(item, dtype)]
         self.sets += [data.copy_inputs(self.sets[0]) for _ in range(copies - 1)]
         with np.load(path) as saved:
@@ -157,7 +157,7 @@ class Worker:
         return {"gbs": _core._measure_read_gbs(self.blocks[key], seconds)}
 
     def reference(self, case: dict, dtype: str, path: str) -> dict:
-        item = suites.Case(**case)
+        item = suites.unpack(case)
         value, bound = parity.reference(item, dtype, data.make_inputs(item, dtype))
         np.savez(path, value=value, bound=bound)
         return {}
