@@ -19,7 +19,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-SOURCES := pyproject.toml meson.build meson.options $(shell find csrc metal python tests tuning -type f \
+SOURCES := pyproject.toml meson.build meson.options $(shell find csrc metal python tuning -type f \
 	-not -path '*/__pycache__/*' -not -name '*.pyc' 2>/dev/null)
 
 .PHONY: sweep test lint sanitize bench clean
