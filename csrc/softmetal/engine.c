@@ -27,8 +27,8 @@
 enum {
     FIBER_BATCH = 32,
     KEPT_ENGINES = 64,
-    COLOURS = 8,       /* stacks begin at different offsets in their page: all at one offset, the lanes of a */
-    COLOUR_BYTES = 192 /* simdgroup would fight for the same few sets of the first-level cache */
+    COLOURS = 32,     /* stacks begin at different offsets in their page: all at one offset, the lanes of a */
+    COLOUR_BYTES = 64 /* simdgroup would fight for the same few sets of the first-level cache */
 };
 
 /* Engines between dispatches. Slots are taken and filled by exchange, so there is no lock to inherit across fork. */

@@ -140,8 +140,8 @@ void sm_lines_find(const sm_kernel *kernel, const uintptr_t *pcs, size_t n, sm_l
             }
         if (!m || !kernel->object_path)
             continue;
-        if (!run(kernel, "addr2line", batch, m, found) && !run(kernel, "llvm-addr2line", batch, m, found))
-            (void)run(kernel, "llvm-symbolizer", batch, m, found);
+        if (!run(kernel, "addr2line", batch, m, found))
+            (void)run(kernel, "llvm-addr2line", batch, m, found);
         for (size_t k = 0; k < m; k++) {
             if (cache)
                 remember(layout, batch[k], &found[k]);

@@ -13,7 +13,7 @@
 #define MARGIN_BYTES ((size_t)64 << 10)  /* of each gap: can be accessed, so that small overruns do no harm */
 #define GAP_WIDE ((size_t)1 << 30)
 #define GAP_NARROW ((size_t)1 << 20)
-#define BLOCK_ALIGN ((size_t)16 << 10)
+#define BLOCK_ALIGN ((size_t)64 << 10) /* a multiple of every page size */
 
 /* ---- cells ---- */
 
