@@ -33,6 +33,7 @@ typedef struct ml_matmul_params {
     bool transpose_a, transpose_b; /* the caller's flags; already applied to the views, kept for metrics and keys */
     ml_matmul_backend backend;     /* the argument; AUTO: prefs decide */
     ml_variant_force variant;
+    bool skip_hidden; /* a weight -0 in a adds nothing, whatever b holds there: what ml_softmax_params.scores leaves */
 } ml_matmul_params;
 
 typedef struct ml_ragged_params {
@@ -42,7 +43,10 @@ typedef struct ml_ragged_params {
 
 typedef enum ml_mask_kind { ML_MASK_NONE = 0, ML_MASK_BOOL, ML_MASK_ADDITIVE } ml_mask_kind;
 
-/* in[0] x, in[1] mask broadcast to x (when mask != NONE); softmax along the last dim (ops/ moved the axis there). */
+/* in[0] x, in[1] mask broadcast to x (when mask != NONE); softmax along the last dim (ops/ moved the axis there).
+ * scores: the middle of a composed attention. Then x and out are one contiguous f32 [B, H, Q, S], in[2] are the sinks
+ * [H] (when has_sinks), window and softcap count, and what is hidden becomes -0, so that a product can tell it from a
+ * weight that underflowed. */
 typedef struct ml_softmax_params {
     int64_t rows, seq_q, seq_k;
     float scale;
@@ -51,6 +55,9 @@ typedef struct ml_softmax_params {
     int64_t query_offset; /* resolved: never "None" here */
     ml_mask_kind mask;
     ml_softmax_variant variant;
+    bool scores, has_sinks;
+    float softcap;  /* 0: none */
+    int64_t window; /* 0: none */
 } ml_softmax_params;
 
 /* in[0..2] q k v as [B, H, L, D] (k and v with Hkv heads), in[3] mask broadcast to [B, Hq, L, S], in[4] sinks [Hq]. */

@@ -22,6 +22,16 @@ static ml_need need_of(const ml_op *op, ml_sdpa_variant family) {
     return need;
 }
 
+/* Of a composed attention: one f32 for each pair of query and key. */
+static int64_t scores_bytes(const ml_sdpa_params *p) {
+    int64_t bytes = (int64_t)sizeof(float);
+    const int64_t dims[] = {p->batch, p->heads_q, p->len_q, p->len_k};
+    for (int i = 0; i < 4; i++)
+        if (__builtin_mul_overflow(bytes, dims[i], &bytes))
+            return INT64_MAX;
+    return bytes;
+}
+
 ml_status ml_plan_sdpa(const ml_op *op, const ml_caps *caps, const ml_prefs *prefs, ml_plan *plan) {
     *plan = (ml_plan){.op = ML_OP_SDPA};
     const ml_sdpa_params *p = &op->sdpa;
@@ -60,6 +70,7 @@ ml_status ml_plan_sdpa(const ml_op *op, const ml_caps *caps, const ml_prefs *pre
     plan->family = wanted;
     if (wanted == ML_SDPA_COMPOSED) {
         plan->composed = true;
+        plan->scratch_bytes = scores_bytes(p);
         ml_plan_because(plan, ML_WHY_COMPOSED);
     }
     if (plan->kernel && caps->device == ML_DEVICE_CPU)

@@ -114,3 +114,7 @@ int64_t ml_sdpa_scratch_bytes(const ml_op *op, const ml_kernel_desc *kernel, int
     ml_sdpa_layout_of(op, kernel, &l);
     return l.shared_bytes + max64(threads, 1) * l.private_bytes;
 }
+
+int64_t ml_sdpa_scores_scratch_bytes(int64_t keys, int threads) {
+    return max64(threads, 1) * round_up(ceil_div(keys, ML_SDPA_KEYS) + 1, ML_SDPA_LINE) * (int64_t)sizeof(float);
+}

@@ -37,4 +37,8 @@ void ml_sdpa_layout_of(const ml_op *op, const ml_kernel_desc *kernel, ml_sdpa_la
 /* plan->scratch_bytes on the cpu device. */
 int64_t ml_sdpa_scratch_bytes(const ml_op *op, const ml_kernel_desc *kernel, int threads);
 
+/* The same for the softmax of scores in memory (ml_softmax_params.scores): a float per tile of a row, for each thread.
+ */
+int64_t ml_sdpa_scores_scratch_bytes(int64_t keys, int threads);
+
 #endif

@@ -1,5 +1,6 @@
 /* Softmax policy: DESIGN.md section 4. */
 #include "dispatch/dispatch.h"
+#include "dispatch/sdpa_layout.h"
 #include "dispatch/softmax_layout.h"
 
 static int64_t floor_power_of_two(int64_t x) {
@@ -53,6 +54,8 @@ ml_status ml_plan_softmax(const ml_op *op, const ml_caps *caps, const ml_prefs *
         need.supports |= ML_SUP_ANY_STRIDES;
     if (op->in[0].dtype != op->out[0].dtype)
         need.supports |= ML_SUP_MIXED_DTYPES;
+    if (p->scores)
+        need.supports |= ML_SUP_WINDOW | ML_SUP_SINKS | ML_SUP_SOFTCAP;
     need.supports |= (p->causal ? ML_SUP_CAUSAL : 0u) | (p->mask != ML_MASK_NONE ? ML_SUP_MASK : 0u);
 
     ml_why why_not;
@@ -77,7 +80,9 @@ ml_status ml_plan_softmax(const ml_op *op, const ml_caps *caps, const ml_prefs *
     }
     plan->family = need.family;
     set_geometry(op, caps, plan);
-    if (caps->device == ML_DEVICE_CPU && p->rows > 0 && p->seq_k > 0)
+    if (caps->device == ML_DEVICE_CPU && p->scores)
+        plan->scratch_bytes = ml_sdpa_scores_scratch_bytes(p->seq_k, caps->threads);
+    else if (caps->device == ML_DEVICE_CPU && p->rows > 0 && p->seq_k > 0)
         plan->scratch_bytes =
             ml_softmax_scratch_bytes(op, (ml_softmax_variant)plan->family, caps->threads > 0 ? caps->threads : 1);
     ml_plan_cost(op, caps, plan);

@@ -2,7 +2,7 @@
 
 /* Names an input in messages by its place: the operations give their operands in the order of their arguments. */
 static const char *input_name(const ml_op *op, int i) {
-    static const char *const matmul[] = {"a", "b", "c", "bias"}, *const softmax[] = {"x", "mask"},
+    static const char *const matmul[] = {"a", "b", "c", "bias"}, *const softmax[] = {"x", "mask", "sinks"},
                              *const sdpa[] = {"query", "key", "value", "mask", "sinks"};
     switch (op->kind) {
     case ML_OP_MATMUL:
@@ -10,7 +10,7 @@ static const char *input_name(const ml_op *op, int i) {
     case ML_OP_BINARY:
         return i < 4 ? matmul[i] : "an input";
     case ML_OP_SOFTMAX:
-        return i < 2 ? softmax[i] : "an input";
+        return i < 3 ? softmax[i] : "an input";
     case ML_OP_SDPA:
         return i < 5 ? sdpa[i] : "an input";
     case ML_OP_COPY:

@@ -68,7 +68,7 @@ void ml_describe_plan(ml_json *j, ml_device *dev, const ml_plan *plan) {
 /* ---- operations ---- */
 
 static const char *operand_name(const ml_op *op, int i) {
-    static const char *const matmul[] = {"a", "b", "c", "bias"}, *const softmax[] = {"x", "mask"},
+    static const char *const matmul[] = {"a", "b", "c", "bias"}, *const softmax[] = {"x", "mask", "sinks"},
                              *const sdpa[] = {"query", "key", "value", "mask", "sinks"},
                              *const unnamed[] = {"in0", "in1", "in2", "in3", "in4", "in5"};
     switch (op->kind) {
@@ -134,6 +134,10 @@ static void describe_softmax(ml_json *j, const ml_softmax_params *p) {
     ml_json_number(j, "scale", (double)p->scale);
     ml_json_bool(j, "causal", p->causal);
     ml_json_int(j, "query_offset", p->query_offset);
+    if (p->scores) {
+        ml_json_number(j, "softcap", (double)p->softcap);
+        ml_json_int(j, "window", p->window);
+    }
 }
 
 static void describe_sdpa(ml_json *j, const ml_sdpa_params *p) {

@@ -3,6 +3,7 @@
 #include "runtime/command.h"
 #include "runtime/context.h"
 #include "runtime/describe.h"
+#include "runtime/lower.h"
 #include "runtime/metrics.h"
 #include "runtime/plan_memo.h"
 #include "runtime/thread.h"
@@ -80,12 +81,33 @@ static ml_status run_ragged(execution *e, const ml_op *op) {
     return ML_OK;
 }
 
+/* The scores live in memory of the pool while the parts run. */
+static ml_status run_sdpa(execution *e, const ml_op *op) {
+    ml_view scores;
+    ml_op parts[ML_LOWERED_SDPA];
+    ml_lower_sdpa_scores(op, &scores);
+    int64_t elements;
+    const ml_shape shape = ml_view_shape(&scores);
+    ML_TRY(ml_shape_check(&shape, scores.dtype, &elements));
+    ML_TRY(ml_mempool_alloc(e->ctx->pool, (size_t)elements * sizeof(float), false, &scores.buf));
+    ml_lower_sdpa(op, &scores, parts);
+    ml_status status = ML_OK;
+    for (int i = 0; i < ML_LOWERED_SDPA && status == ML_OK; i++)
+        status = run(e, &parts[i]);
+    ml_buffer_release(scores.buf);
+    return status;
+}
+
 static ml_status run_composed(execution *e, const ml_op *op) {
     if (e->wanted)
         ml_scope_push(ml_op_name(op->kind));
-    ml_status status = op->kind == ML_OP_MATMUL_RAGGED
-                           ? run_ragged(e, op)
-                           : ml_fail(ML_ERR_UNSUPPORTED, "%s: there is no composed form of it", ml_op_name(op->kind));
+    ml_status status = ML_OK;
+    if (op->kind == ML_OP_MATMUL_RAGGED)
+        status = run_ragged(e, op);
+    else if (op->kind == ML_OP_SDPA)
+        status = run_sdpa(e, op);
+    else
+        status = ml_fail(ML_ERR_UNSUPPORTED, "%s: there is no composed form of it", ml_op_name(op->kind));
     if (e->wanted)
         ml_scope_pop();
     return status;

@@ -52,7 +52,7 @@ static uint64_t float_bits(float f) {
 
 /* A new parameter or preference that planning looks at belongs into the signature; preferences are signed as a whole.
  */
-_Static_assert(sizeof(ml_matmul_params) == 56, "ml_matmul_params changed: sign the new field");
+_Static_assert(sizeof(ml_matmul_params) == 64, "ml_matmul_params changed: sign the new field");
 _Static_assert(sizeof(ml_binary_params) == 24, "ml_binary_params changed: sign the new field");
 
 /* The kinds that are worth it: their plans are small beside a tiny operation. */
@@ -63,6 +63,7 @@ static bool add_params(signature *s, const ml_op *op) {
         s->at[s->words++] = float_bits(p->alpha) << 32 | float_bits(p->beta);
         s->at[s->words++] = (uint64_t)p->activation | (uint64_t)p->has_c << 8 | (uint64_t)p->has_bias << 9 |
                             (uint64_t)p->transpose_a << 10 | (uint64_t)p->transpose_b << 11 |
+                            (uint64_t)p->skip_hidden << 12 |
                             (uint64_t)p->backend << 16 | (uint64_t)p->variant << 24;
         s->at[s->words++] = (uint64_t)p->m;
         s->at[s->words++] = (uint64_t)p->n;

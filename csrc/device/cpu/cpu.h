@@ -36,8 +36,13 @@ ml_status ml_cpu_matmul_mps(const ml_encode_args *args);
 
 ml_status ml_cpu_softmax(const ml_encode_args *args);
 
-/* Fused attention, both variants. */
+/* Fused attention, both variants; the softmax in the middle of a composed one (ml_softmax_params.scores). */
 ml_status ml_cpu_sdpa(const ml_encode_args *args);
+ml_status ml_cpu_sdpa_scores(const ml_encode_args *args);
+
+/* A matmul with skip_hidden, by way of run, which does it without. */
+typedef ml_status (*ml_cpu_encode_fn)(ml_encode_args *args);
+ml_status ml_cpu_matmul_skip(ml_encode_args *args, ml_cpu_encode_fn run);
 
 /* Element-wise kinds. */
 ml_status ml_cpu_binary(const ml_encode_args *args);

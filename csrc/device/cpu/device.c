@@ -133,9 +133,9 @@ static ml_status cpu_encode(ml_device *dev, ml_command *command, ml_encode_args 
     (void)command;
     switch (args->op->kind) {
     case ML_OP_MATMUL:
-        return encode_matmul(args);
+        return args->op->matmul.skip_hidden ? ml_cpu_matmul_skip(args, encode_matmul) : encode_matmul(args);
     case ML_OP_SOFTMAX:
-        return ml_cpu_softmax(args);
+        return args->op->softmax.scores ? ml_cpu_sdpa_scores(args) : ml_cpu_softmax(args);
     case ML_OP_SDPA:
         return ml_cpu_sdpa(args);
     case ML_OP_BINARY:

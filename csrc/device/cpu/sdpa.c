@@ -8,7 +8,7 @@
  * unless that value is not finite: then the sums become NaN. So tiles whose rows do not all see the same keys are
  * looked at when they are done, and if there is a NaN they are done again carefully, each row with its own visible keys
  * only. As adding zero changes nothing, both ways give the same bits where both apply. */
-#include "device/cpu/sdpa.h"
+#include "device/cpu/sdpa_mask.h"
 
 #include <math.h>
 #include <string.h>
@@ -26,11 +26,11 @@ typedef struct run {
     const ml_sdpa_impl *impl;
     const ml_sdpa_params *p;
     ml_sdpa_layout l;
-    operand q, k, v, mask, out;
+    operand q, k, v, out;
+    ml_sdpa_mask mask;
     const ml_view *sinks;
     char *shared, *private; /* partial results; memory of worker 0 */
     int64_t group;          /* query heads of a key/value head */
-    bool bounded;           /* causality or a window bounds the keys */
 } run;
 
 /* A tile of rows at work, and the worker's memory. Row r is query first_query + r / heads of head first_head + r %
@@ -91,65 +91,25 @@ static void load_queries(const tile *t) {
 
 /* ---- what is visible ---- */
 
-/* The lowest n bits. */
-static uint64_t below(int64_t n) {
-    return n >= 64 ? ~UINT64_C(0) : n <= 0 ? 0 : (UINT64_C(1) << n) - 1;
-}
-
-static uint64_t bits_in_range(const run *r, int64_t query, int64_t key, int keys) {
-    if (!r->bounded)
-        return below(keys);
-    const int64_t position = query + r->p->query_offset - key;
-    const uint64_t bits = below(min64(position + 1, keys));
-    return r->p->window > 0 ? bits & ~below(position - r->p->window + 1) : bits;
-}
-
-static const char *mask_row(const tile *t, int row, int64_t key) {
-    const operand *m = &t->r->mask;
-    return at(m, t->batch, t->first_head + row % t->heads, t->first_query + row / t->heads) +
-           key * m->stride[3] * m->size;
-}
-
-/* The additive mask of a row of the tile, whole, in t->row. */
-static void load_added(const tile *t, int row, int64_t key, int keys) {
-    const operand *m = &t->r->mask;
-    const bool same = m->stride[3] == 0;
-    t->r->impl->load(t->row,
-                     &(ml_sdpa_row){(void *)(uintptr_t)mask_row(t, row, key), m->stride[3], same ? 1 : keys, m->dtype});
-    for (int j = same ? 1 : keys; j < KEYS; j++)
-        t->row[j] = same ? t->row[0] : 0.0f;
-}
-
-static uint64_t bits_of_mask(const tile *t, int row, int64_t key, int keys) {
-    const run *r = t->r;
-    if (r->p->mask == ML_MASK_ADDITIVE) {
-        load_added(t, row, key, keys);
-        return r->impl->bits_of_add(t->row);
-    }
-    const uint8_t *m = (const uint8_t *)mask_row(t, row, key);
-    if (r->mask.stride[3] == 1)
-        return r->impl->bits_of_bool(m, keys);
-    if (r->mask.stride[3] == 0)
-        return *m ? ~UINT64_C(0) : 0;
-    uint64_t bits = 0;
-    for (int j = 0; j < keys; j++)
-        bits |= (uint64_t)(m[j * r->mask.stride[3]] != 0) << j;
-    return bits;
+static void place_of(const tile *t, int row, int64_t at[3]) {
+    at[0] = t->batch;
+    at[1] = t->first_head + row % t->heads;
+    at[2] = t->first_query + row / t->heads;
 }
 
 /* Sets t->seen for keys [key, key + keys). False when no row sees any. */
 static bool find_visible(const tile *t, int64_t key, int keys) {
     const run *r = t->r;
-    const bool masked = r->p->mask != ML_MASK_NONE, heads_alike = !masked || r->mask.stride[1] == 0;
+    const bool heads_alike = r->p->mask == ML_MASK_NONE || r->mask.stride[1] == 0;
     uint64_t any = 0;
     for (int row = 0; row < t->rows; row++) {
         uint64_t bits;
         if (heads_alike && row % t->heads != 0) {
             bits = t->seen[row - 1];
         } else {
-            bits = bits_in_range(r, t->first_query + row / t->heads, key, keys);
-            if (masked && bits != 0)
-                bits &= bits_of_mask(t, row, key, keys);
+            int64_t place[3];
+            place_of(t, row, place);
+            bits = ml_sdpa_mask_bits(&r->mask, place, key, keys, t->row);
         }
         t->seen[row] = bits;
         any |= bits;
@@ -171,7 +131,7 @@ static void pack_keys(const tile *t, key_tile *x, int first) {
     const int nr = r->impl->nr;
     const ml_mat k = {at(&r->k, t->batch, t->kv_head, x->key + first), r->k.stride[2], r->k.stride[3], r->k.dtype};
     r->impl->gemm->pack_b(t->k + first * r->p->dim_qk, &k, min64(nr, x->keys - first), r->p->dim_qk);
-    x->packed |= below(nr) << first;
+    x->packed |= ml_sdpa_below(nr) << first;
 }
 
 static void pack_values(const tile *t, key_tile *x) {
@@ -224,7 +184,7 @@ static void add_visible_values(const tile *t, const key_tile *x, int row, int m,
             const int end = gaps ? begin + __builtin_ctzll(gaps) : 64;
             add_values(t, x, row + i, 1, s + i * KEYS, &factor, begin, end);
             factor = 1.0f;
-            left &= ~below(end);
+            left &= ~ml_sdpa_below(end);
         }
     }
 }
@@ -252,7 +212,7 @@ static bool do_strip(const tile *t, key_tile *x, int strip, bool careful) {
                                        .m = m,
                                        .keys = x->keys});
     for (int j = 0; j < x->keys && !t->direct; j += impl->nr) {
-        if ((any >> j & below(impl->nr)) == 0)
+        if ((any >> j & ml_sdpa_below(impl->nr)) == 0)
             continue;
         if (!(x->packed >> j & 1))
             pack_keys(t, x, j);
@@ -260,9 +220,12 @@ static bool do_strip(const tile *t, key_tile *x, int strip, bool careful) {
     }
     if (r->p->softcap > 0.0f || r->p->mask == ML_MASK_ADDITIVE) {
         for (int i = 0; i < m; i++) {
-            if (r->p->mask == ML_MASK_ADDITIVE)
-                load_added(t, row + i, x->key, x->keys);
-            impl->adjust(s + i * KEYS, r->p->mask == ML_MASK_ADDITIVE ? t->row : NULL, r->p->softcap);
+            const bool adds = r->p->mask == ML_MASK_ADDITIVE;
+            int64_t place[3];
+            place_of(t, row + i, place);
+            if (adds)
+                ml_sdpa_mask_added(&r->mask, place, x->key, x->keys, t->row);
+            impl->adjust(s + i * KEYS, adds ? t->row : NULL, r->p->softcap);
         }
     }
     impl->softmax(&(ml_sdpa_softmax){s, t->seen + row, t->max + row, t->sum + row, rescale, m, x->keys});
@@ -274,7 +237,7 @@ static bool do_strip(const tile *t, key_tile *x, int strip, bool careful) {
     }
     const int begin = __builtin_ctzll(any), end = 64 - __builtin_clzll(any);
     add_values(t, x, row, m, s, rescale, begin, end);
-    return (all & below(end)) != (below(end) & ~below(begin));
+    return (all & ml_sdpa_below(end)) != (ml_sdpa_below(end) & ~ml_sdpa_below(begin));
 }
 
 static bool attend(const tile *t, int64_t begin, int64_t end, bool careful) {
@@ -370,7 +333,7 @@ static void tile_of(tile *t, const run *r, int64_t item, int worker) {
 /* Keys [begin, end) of the item, as far as any of its rows may see them. */
 static void do_item(tile *t, int64_t begin, int64_t end) {
     const run *r = t->r;
-    if (r->bounded) {
+    if (r->mask.bounded) {
         const int64_t first = t->first_query + r->p->query_offset, last = first + (t->rows - 1) / t->heads;
         end = min64(end, last + 1);
         if (r->p->window > 0)
@@ -408,7 +371,7 @@ static void chunk_task(void *arg, int64_t task, int worker) {
 static void merge_task(void *arg, int64_t item, int worker) {
     const run *r = arg;
     const int chunks = (int)r->l.chunks;
-    const uint64_t seen = below(chunks);
+    const uint64_t seen = ml_sdpa_below(chunks);
     tile t;
     tile_of(&t, r, item, worker);
     memset(t.acc, 0, sizeof(float) * (size_t)(t.rows * r->l.acc_cols));
@@ -451,12 +414,15 @@ ml_status ml_cpu_sdpa(const ml_encode_args *args) {
     r.k = operand_of(&op->in[ML_IN_K]);
     r.v = operand_of(&op->in[ML_IN_V]);
     r.out = operand_of(&op->out[0]);
-    if (r.p->mask != ML_MASK_NONE)
-        r.mask = operand_of(&op->in[ML_IN_MASK]);
+    r.mask = (ml_sdpa_mask){.impl = r.impl,
+                            .kind = r.p->mask,
+                            .bounded = r.p->causal || r.p->window > 0,
+                            .query_offset = r.p->query_offset,
+                            .window = r.p->window};
+    ml_sdpa_mask_set_view(&r.mask, &op->in[ML_IN_MASK]);
     if (r.p->has_sinks)
         r.sinks = &op->in[ML_IN_SINKS];
     r.group = r.p->heads_q / r.p->heads_kv;
-    r.bounded = r.p->causal || r.p->window > 0;
     r.shared = args->scratch;
     r.private = r.shared + r.l.shared_bytes;
     /* The number of threads may have grown since the plan was made: there is scratch for so many. */

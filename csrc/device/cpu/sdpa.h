@@ -34,7 +34,7 @@ typedef struct ml_sdpa_direct {
     int m, keys;
 } ml_sdpa_direct;
 
-/* Scores of a strip become weights: e^(s - max) where the key's bit is set in seen[i], else 0. max, sum: running
+/* Scores of a strip become weights: e^(s - max) where the key's bit is set in seen[i], else -0. max, sum: running
  * maximum and total of each row, updated; rescale: what the row's sums so far must be multiplied by. All three have
  * room for ML_SDPA_LINE rows. A row that sees nothing here is left as it is (rescale 1). Only whole vectors up to the
  * last of `keys` keys are read and written. */

@@ -255,7 +255,7 @@ static void softmax(const ml_sdpa_softmax *x) {
         if (seen == 0)
             x->rescale[i] = 1.0f;
         for (int j = 0; j < keys; j += VW, seen >>= VW) {
-            const vf p = v_select(v_mask(seen), weight(v_load(s + j), b), v_zero());
+            const vf p = v_select(v_mask(seen), weight(v_load(s + j), b), v_set1(-0.0f));
             v_store(s + j, p);
             sum = v_add(sum, p);
         }
