@@ -81,7 +81,8 @@ def _masked_softmax(score, seen, axis, sink=None):
 
 
 def softmax_error(x, result, *, scale=1.0, mask=None, axis=-1):
-    """|score| roundings reach the exponent: relative error of each term is the error of its score, plus the exp's and the sum's."""
+    """Roundings of the score reach the exponent: each term errs, relatively, as its score does, plus the exponential's
+    error and the sum's."""
     with np.errstate(invalid="ignore", over="ignore"):
         magnitude = np.abs(scale * wide(x)) + (
             0 if mask is None or np.asarray(mask).dtype == bool else np.abs(wide(mask))

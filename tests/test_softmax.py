@@ -137,10 +137,9 @@ def test_in_place_and_empty(route, variant, dtype):
 @given(data=st.data())
 def test_any_case(route, variant, data):
     dtype = data.draw(st.sampled_from(DTYPES))
-    shape = tuple(data.draw(st.lists(st.integers(1, 6), max_size=2))) + (
-        data.draw(st.integers(1, 20)),
-        data.draw(st.one_of(st.integers(0, 70), st.sampled_from([1024, 1030]))),
-    )
+    rows = data.draw(st.integers(1, 20))
+    columns = data.draw(st.one_of(st.integers(0, 70), st.sampled_from([1024, 1030])))
+    shape = (*data.draw(st.lists(st.integers(1, 6), max_size=2)), rows, columns)
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     x = lay_out(random_array(rng, shape, dtype, 3.0), data.draw(st.sampled_from(LAYOUTS)))
     mask_shape = [d if data.draw(st.booleans()) else 1 for d in shape]
