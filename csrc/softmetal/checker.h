@@ -95,7 +95,9 @@ typedef struct sm_checker {
     uint8_t epoch[SM_MAX_SIMDGROUPS][2];
     uintptr_t memory, memory_end; /* threadgroup memory */
     uintptr_t guard, guard_end;   /* its mapping */
-    uint16_t *array_at;           /* by (address - memory) / 16: index in arrays + 1; 0: gap */
+    uintptr_t image, image_end;   /* the module: tables and constant data */
+    uintptr_t constants, constants_end;
+    uint16_t *array_at; /* by (address - memory) / 16: index in arrays + 1; 0: gap */
     sm_cells *arrays;
     uint32_t n_arrays;
     sm_cells device[SM_MAX_BUFFERS];
@@ -126,13 +128,16 @@ void sm_check_access(const void *address, uint64_t size, uint32_t flags, const v
 void sm_check_index(const char *file, uint32_t line, uint32_t column, int64_t index, const char *type, const void *pc);
 void sm_check_misaligned(const char *file, uint32_t line, uint32_t column, const void *address, uint32_t alignment,
                          const char *type, const void *pc);
+/* Completes what waits for the memory to be written. */
+void sm_check_flush(sm_checker *c);
+
+/* ---- sync.c: barriers and fences ---- */
+
 void sm_check_fence(const sm_place *place, sm_scope scope, uint32_t mem_flags, int order);
 void sm_check_group(sm_engine *e);
 /* All live threads stand at a barrier, which is about to open. */
 void sm_check_barrier(sm_engine *e);
 void sm_check_simd_barrier(sm_engine *e, sm_simdgroup *s, uint32_t slots);
-/* Completes what waits for the memory to be written. */
-void sm_check_flush(sm_checker *c);
 
 /* ---- shadow.c: memory ---- */
 

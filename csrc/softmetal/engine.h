@@ -123,7 +123,7 @@ typedef struct sm_engine {
 
     sm_fault fault;
     const char *unsupported; /* message of the host service of that name */
-    const sm_place *unsupported_place;
+    sm_place unsupported_place;
     void *signal_stack;
 
     uint16_t idle[SM_MAX_THREADS];     /* fibers that run no thread, last one first */

@@ -23,7 +23,7 @@ enum {
 static void unsupported(const sm_place *place, const char *message) {
     sm_engine *e = sm_engine_here();
     e->unsupported = message;
-    e->unsupported_place = place;
+    e->unsupported_place = *place; /* the place itself is on the stack that is given up */
     sm_engine_abort(e);
 }
 

@@ -103,10 +103,10 @@ void sm_raw_from_fault(const sm_engine *e, sm_raw *raw) {
     if (!f->signal) {
         raw->kind = SM_FINDING_UNSUPPORTED;
         raw->note = e->unsupported;
-        if (e->unsupported_place) {
-            raw->file = e->unsupported_place->file;
-            raw->line = e->unsupported_place->line;
-            raw->operation = e->unsupported_place->operation;
+        if (e->unsupported) {
+            raw->file = e->unsupported_place.file;
+            raw->line = e->unsupported_place.line;
+            raw->operation = e->unsupported_place.operation;
         }
         return;
     }

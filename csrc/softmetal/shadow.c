@@ -251,6 +251,10 @@ ml_status sm_checker_attach(sm_checker *c, sm_engine *e) {
     c->memory_end = c->memory + e->memory_bytes;
     c->guard = (uintptr_t)e->memory_map;
     c->guard_end = c->guard + e->memory_map_bytes;
+    c->image = (uintptr_t)job->dispatch->kernel->image_begin;
+    c->image_end = (uintptr_t)job->dispatch->kernel->image_end;
+    c->constants = (uintptr_t)job->constants;
+    c->constants_end = c->constants + job->module->constants_bytes;
     c->arrays = calloc(n + 1, sizeof *c->arrays);
     c->array_at = calloc(e->memory_bytes / 16 + 1, sizeof *c->array_at);
     if (!c->arrays || !c->array_at)
