@@ -17,7 +17,7 @@ def variants(op: str) -> list[tuple[Route, str]]:
         if not device["available"]:
             continue
         names = {row["variant"] for row in ml.kernels(op, device["name"]) if row["available"]}
-        if op == "scaled_dot_product_attention":
+        if op == "sdpa":
             names.add("composed")
         found += [
             (Route(device["name"], tier, "auto"), name)
