@@ -79,14 +79,6 @@ static uint64_t group_of(const sm_checker *c, uint32_t interval) {
     return low;
 }
 
-static void raw_who(sm_raw *raw, const sm_engine *e, uint32_t thread) {
-    memcpy(raw->group, e->group.threadgroup_position_in_grid, sizeof raw->group);
-    memcpy(raw->other_group, raw->group, sizeof raw->group);
-    raw->thread = thread;
-    raw->other = SM_NOBODY;
-    raw->buffer = -1;
-}
-
 /* Names the memory at an address that lies in cells. */
 static void raw_where(sm_raw *raw, const sm_checker *c, const sm_cells *cells, uintptr_t address, uint64_t size) {
     raw->size = size;
@@ -120,7 +112,7 @@ static void raw_begin(sm_raw *raw, const touch *a, sm_finding_kind kind) {
     raw->write = a->write;
     raw->atomic = a->atomic;
     raw->count = 1;
-    raw_who(raw, a->engine, a->thread);
+    sm_raw_who(raw, a->engine, a->thread);
 }
 
 /* One more finding of a kind without a second code address. True: it was known. */
@@ -494,7 +486,7 @@ void sm_check_index(const char *file, uint32_t line, uint32_t column, int64_t in
                   .index = index,
                   .type = type,
                   .count = 1};
-    raw_who(&raw, e, sm_engine_thread_index(e, e->running));
+    sm_raw_who(&raw, e, sm_engine_thread_index(e, e->running));
     c->bounds_raw = sm_raw_add(&c->raws, &raw) + 1; /* SM_NOBODY + 1 is 0: none */
 }
 
@@ -514,7 +506,7 @@ void sm_check_misaligned(const char *file, uint32_t line, uint32_t column, const
                   .type = type,
                   .index = alignment,
                   .count = 1};
-    raw_who(&raw, e, sm_engine_thread_index(e, e->running));
+    sm_raw_who(&raw, e, sm_engine_thread_index(e, e->running));
     const sm_cells *cells = find_device(c, (uintptr_t)address, 1);
     if ((uintptr_t)address - c->memory < c->memory_end - c->memory) {
         uint32_t array = c->array_at[((uintptr_t)address - c->memory) / 16];

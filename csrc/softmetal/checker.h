@@ -161,6 +161,8 @@ uint32_t sm_raw_add(sm_raws *raws, const sm_raw *raw);
 bool sm_raw_again(sm_raws *raws, sm_finding_kind kind, const void *pc, const void *other_pc);
 /* Turns what was found into findings, with lines. job gives positions. */
 ml_status sm_report(const sm_job *job, sm_raws *raws, sm_findings *findings);
+/* Fills in the running threadgroup and a thread of it; no other thread and no buffer yet. */
+void sm_raw_who(sm_raw *raw, const sm_engine *e, uint32_t thread);
 /* What abandoned e's threadgroup. */
 void sm_raw_from_fault(const sm_engine *e, sm_raw *raw);
 

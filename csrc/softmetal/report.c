@@ -62,6 +62,14 @@ uint32_t sm_raw_add(sm_raws *raws, const sm_raw *raw) {
     return raws->n++;
 }
 
+void sm_raw_who(sm_raw *raw, const sm_engine *e, uint32_t thread) {
+    memcpy(raw->group, e->group.threadgroup_position_in_grid, sizeof raw->group);
+    memcpy(raw->other_group, raw->group, sizeof raw->group);
+    raw->thread = thread;
+    raw->other = SM_NOBODY;
+    raw->buffer = -1;
+}
+
 /* ---- faults ---- */
 
 static void nearest_buffer(const sm_engine *e, uintptr_t address, sm_raw *raw) {

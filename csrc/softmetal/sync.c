@@ -46,7 +46,7 @@ static void raw_barrier(sm_raw *raw, const sm_engine *e, const sm_place *place, 
     raw->line = place->line;
     raw->operation = place->operation;
     raw->count = 1;
-    raw_who(raw, e, thread);
+    sm_raw_who(raw, e, thread);
 }
 
 /* A thread of the slots `ended` is not there any more. */
