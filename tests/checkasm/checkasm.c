@@ -13,15 +13,20 @@
 #include <time.h>
 #include <unistd.h>
 
-/* One line per kernel kind. */
+/* One line per kernel kind. The softmax of attention scores, which knows sinks, is the attention's. */
 static const struct {
     ml_op_kind op;
     int family;
     check_fn check, bench;
+    uint32_t sinks;
 } checkers[] = {
-    {ML_OP_MATMUL, ML_BACKEND_MLX, check_gemm, bench_gemm},
-    {ML_OP_SOFTMAX, ML_SOFTMAX_VEC, check_softmax, bench_softmax},
-    {ML_OP_SOFTMAX, ML_SOFTMAX_BLOCK, check_softmax, bench_softmax},
+    {ML_OP_MATMUL, ML_BACKEND_MLX, check_gemm, bench_gemm, 0},
+    {ML_OP_SOFTMAX, ML_SOFTMAX_VEC, check_softmax, bench_softmax, 0},
+    {ML_OP_SOFTMAX, ML_SOFTMAX_BLOCK, check_softmax, bench_softmax, 0},
+    {ML_OP_SOFTMAX, ML_SOFTMAX_VEC, check_sdpa, bench_sdpa, ML_SUP_SINKS},
+    {ML_OP_SOFTMAX, ML_SOFTMAX_BLOCK, check_sdpa, bench_sdpa, ML_SUP_SINKS},
+    {ML_OP_SDPA, ML_SDPA_VECTOR, check_sdpa, bench_sdpa, ML_SUP_SINKS},
+    {ML_OP_SDPA, ML_SDPA_TILED, check_sdpa, bench_sdpa, ML_SUP_SINKS},
 };
 
 static struct {
@@ -251,7 +256,8 @@ void check_bench(const char *what, void (*fn)(void *), void *arg, double work, c
 static const ml_kernel_desc *reference_of(const ml_kernel_desc *row) {
     for (int i = 0; i < ml_cpu_n_kernels; i++) {
         const ml_kernel_desc *r = &ml_cpu_kernels[i];
-        if (r->op == row->op && r->family == row->family && r->isa == 0)
+        if (r->op == row->op && r->family == row->family && r->isa == 0 &&
+            (r->supports & ML_SUP_SINKS) == (row->supports & ML_SUP_SINKS))
             return r;
     }
     return row;
@@ -308,7 +314,8 @@ int main(int argc, char **argv) {
         if (!strstr(row->name, filter))
             continue;
         for (size_t c = 0; c < sizeof checkers / sizeof checkers[0]; c++) {
-            if (checkers[c].op != row->op || checkers[c].family != row->family)
+            if (checkers[c].op != row->op || checkers[c].family != row->family ||
+                checkers[c].sinks != (row->supports & ML_SUP_SINKS))
                 continue;
             if ((row->isa & isa) != row->isa) {
                 printf("%-32s skipped: needs %s\n", row->name, ml_isa_format(row->isa, text, sizeof text));
