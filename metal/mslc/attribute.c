@@ -4,10 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- attributes ----------------------------------------------------------------------------------------------------------- */
+/* ---- attributes
+ * ----------------------------------------------------------------------------------------------------------- */
 
 static void read_one(mslc_unit *unit, int32_t name, mslc_range inside, mslc_attributes *out) {
-    static const char *const stages[] = {"vertex", "fragment", "mesh", "object", "intersection", "visible", "stitchable"};
+    static const char *const stages[] = {"vertex",       "fragment", "mesh",      "object",
+                                         "intersection", "visible",  "stitchable"};
     static const char *const bindings[] = {"buffer", "threadgroup", "texture", "sampler"};
     if (mslc_is(unit, name, "kernel")) {
         out->kernel = true;
@@ -75,7 +77,8 @@ void mslc_read_attributes(mslc_unit *unit, mslc_range range, mslc_attributes *ou
     }
 }
 
-/* ---- parameters ------------------------------------------------------------------------------------------------------------- */
+/* ---- parameters
+ * ------------------------------------------------------------------------------------------------------------- */
 
 /* The name is the last identifier of the declarator that has something to be the type before it. */
 int32_t mslc_read_parameter(mslc_unit *unit, mslc_range range, mslc_parameter *out) {
@@ -131,7 +134,8 @@ int32_t mslc_read_parameter(mslc_unit *unit, mslc_range range, mslc_parameter *o
     return out->name;
 }
 
-/* ---- constant expressions ---------------------------------------------------------------------------------------------------- */
+/* ---- constant expressions
+ * ---------------------------------------------------------------------------------------------------- */
 
 bool mslc_substitute(const mslc_unit *unit, const mslc_substitution *with, uint32_t symbol, mslc_range *out) {
     mslc_range names[64], values[64];

@@ -5,10 +5,12 @@
 
 static int32_t statement(mslc_unit *unit, int32_t i, int32_t end);
 
-/* ---- threadgroup variables ------------------------------------------------------------------------------------------------- */
+/* ---- threadgroup variables
+ * ------------------------------------------------------------------------------------------------- */
 
-/* threadgroup T a[n], b;  becomes  typedef T sm_T1[n], sm_T2; struct ...; sm_T1 &a = ...; sm_T2 &b = ...;  A declaration of
- * pointers to threadgroup memory only loses the word. word: the token 'threadgroup'; end: that of the enclosing block. */
+/* threadgroup T a[n], b;  becomes  typedef T sm_T1[n], sm_T2; struct ...; sm_T1 &a = ...; sm_T2 &b = ...;  A
+ * declaration of pointers to threadgroup memory only loses the word. word: the token 'threadgroup'; end: that of the
+ * enclosing block. */
 static void threadgroup_declaration(mslc_unit *unit, int32_t begin, int32_t word, int32_t end) {
     int32_t semicolon = word;
     while (semicolon < end && !mslc_is(unit, semicolon, ";")) {
@@ -46,15 +48,16 @@ static void threadgroup_declaration(mslc_unit *unit, int32_t begin, int32_t word
         const mslc_token *t = mslc_at(unit, declarators[i].name);
         const int site = unit->sites++;
         const char *name = unit->symbols.data[t->symbol].text;
-        mslc_text_printf(&names,
-                         " struct sm_G%d { static const char *name() { return \"%s\"; } static const char *file() { return ",
-                         site, name);
+        mslc_text_printf(
+            &names, " struct sm_G%d { static const char *name() { return \"%s\"; } static const char *file() { return ",
+            site, name);
         mslc_text_quote(&names, unit->files.data[t->file]);
         mslc_text_printf(&names,
                          "; } static unsigned line() { return %uu; } };"
                          " sm_T%d &%s = metal::sm::threadgroup_variable<sm_T%d, sm_G%d>();",
                          t->line, site, name, site, site);
         mslc_replace(unit, declarators[i].name, mslc_format(unit, "sm_T%d", site));
+        *MSLC_PUSH(unit, unit->variables) = (mslc_variable){begin, word, declarators[i].name, semicolon, site};
     }
     for (int32_t k = begin; k < word; k++)
         if (mslc_word_at(unit, k) == MSLC_W_QUALIFIER)
@@ -65,7 +68,8 @@ static void threadgroup_declaration(mslc_unit *unit, int32_t begin, int32_t word
     free(names.data);
 }
 
-/* ---- loops ------------------------------------------------------------------------------------------------------------------ */
+/* ---- loops
+ * ------------------------------------------------------------------------------------------------------------------ */
 
 static bool may_meet(const mslc_unit *unit, mslc_range range) {
     for (int32_t i = range.begin; i < range.end; i++) {
@@ -77,10 +81,11 @@ static bool may_meet(const mslc_unit *unit, mslc_range range) {
     return false;
 }
 
-/* The statement at begin is a loop with the given body. Written so that it remains one statement. Called before the body is
- * looked at, so that what stands outside comes first. */
+/* The statement at begin is a loop with the given body. Written so that it remains one statement. Called before the
+ * body is looked at, so that what stands outside comes first. */
 static void instrument_loop(mslc_unit *unit, int32_t begin, int32_t body) {
-    mslc_insert_before(unit, begin, mslc_format(unit, "if (metal::sm::loop sm_l{%uu}; 0) {} else ", mslc_at(unit, begin)->line));
+    mslc_insert_before(unit, begin,
+                       mslc_format(unit, "if (metal::sm::loop sm_l{%uu}; 0) {} else ", mslc_at(unit, begin)->line));
     mslc_insert_before(unit, body, "if (sm_l.step(), 0) {} else ");
 }
 
@@ -115,7 +120,8 @@ static int32_t statement_end(const mslc_unit *unit, int32_t i, int32_t end) {
     return end;
 }
 
-/* ---- statements -------------------------------------------------------------------------------------------------------------- */
+/* ---- statements
+ * -------------------------------------------------------------------------------------------------------------- */
 
 static void block(mslc_unit *unit, int32_t open) {
     const int32_t end = mslc_at(unit, open)->match;
@@ -180,7 +186,8 @@ static int32_t statement(mslc_unit *unit, int32_t i, int32_t end) {
     return simple_statement(unit, i, end);
 }
 
-/* ---- several meetings on one line --------------------------------------------------------------------------------------------- */
+/* ---- several meetings on one line
+ * --------------------------------------------------------------------------------------------- */
 
 /* Wraps the first argument of the call whose name is at i. */
 static void mark_call(mslc_unit *unit, int32_t i, int number) {

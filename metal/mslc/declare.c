@@ -28,7 +28,8 @@ static int32_t skip_decoration(const mslc_unit *unit, int32_t i) {
     for (;;) {
         if (mslc_is_attribute(unit, i))
             i = mslc_at(unit, i)->match + 1;
-        else if ((mslc_is(unit, i, "alignas") || mslc_is(unit, i, "__attribute__") || mslc_is(unit, i, "__attribute")) &&
+        else if ((mslc_is(unit, i, "alignas") || mslc_is(unit, i, "__attribute__") ||
+                  mslc_is(unit, i, "__attribute")) &&
                  mslc_is(unit, i + 1, "("))
             i = mslc_at(unit, i + 1)->match + 1;
         else
@@ -59,7 +60,8 @@ static const char *word_of(const mslc_unit *unit, int32_t i) {
     return unit->symbols.data[mslc_at(unit, i)->symbol].text;
 }
 
-/* ---- namespaces and classes ----------------------------------------------------------------------------------------------- */
+/* ---- namespaces and classes
+ * ----------------------------------------------------------------------------------------------- */
 
 static int32_t parse_namespace(mslc_unit *unit, int32_t i, int32_t end, const mslc_scope *scope) {
     const mslc_scope *inner = scope;
@@ -140,7 +142,8 @@ static int32_t parse_class(mslc_unit *unit, int32_t item_index, int32_t i, int32
     return skip_to_semicolon(unit, body.end, end);
 }
 
-/* ---- functions and variables ---------------------------------------------------------------------------------------------- */
+/* ---- functions and variables
+ * ---------------------------------------------------------------------------------------------- */
 
 /* After the member initialisers at the ':' k: the token of the body's '{'. */
 static int32_t skip_initialisers(mslc_unit *unit, int32_t k, int32_t end) {
@@ -330,9 +333,11 @@ static int32_t parse_declaration(mslc_unit *unit, int32_t item_index, int32_t en
     return k + 1;
 }
 
-/* ---- explicit instantiations -------------------------------------------------------------------------------------------------- */
+/* ---- explicit instantiations
+ * -------------------------------------------------------------------------------------------------- */
 
-/* At 'template' without a list. Those of kernels are taken out of the source; the kernel list is made from them later. */
+/* At 'template' without a list. Those of kernels are taken out of the source; the kernel list is made from them later.
+ */
 static int32_t parse_instantiation(mslc_unit *unit, int32_t i, int32_t end, const mslc_scope *scope) {
     const int32_t after = skip_to_semicolon(unit, i, end);
     mslc_attributes attributes;
@@ -350,7 +355,9 @@ static int32_t parse_instantiation(mslc_unit *unit, int32_t i, int32_t end, cons
     return after;
 }
 
-/* ---- scopes ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- scopes
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
 static int32_t parse_one(mslc_unit *unit, int32_t i, int32_t end, const mslc_scope *scope) {
     const int32_t begin = i;
@@ -402,7 +409,8 @@ static int32_t parse_one(mslc_unit *unit, int32_t i, int32_t end, const mslc_sco
     }
     while (after < 0 && (mslc_word_at(unit, k) == MSLC_W_QUALIFIER || mslc_word_at(unit, k) == MSLC_W_CONST ||
                          mslc_word_at(unit, k) == MSLC_W_CONSTEXPR || mslc_is_attribute(unit, k))) {
-        if (mslc_is(unit, k, "struct") || mslc_is(unit, k, "class") || mslc_is(unit, k, "union") || mslc_is(unit, k, "enum")) {
+        if (mslc_is(unit, k, "struct") || mslc_is(unit, k, "class") || mslc_is(unit, k, "union") ||
+            mslc_is(unit, k, "enum")) {
             after = parse_class(unit, index, k, end);
             break;
         }

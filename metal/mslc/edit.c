@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- literals ----------------------------------------------------------------------------------------------------------------- */
+/* ---- literals
+ * ----------------------------------------------------------------------------------------------------------------- */
 
 static void edit_number(mslc_unit *unit, int32_t i) {
     const mslc_token *t = mslc_at(unit, i);
@@ -27,7 +28,8 @@ static void edit_number(mslc_unit *unit, int32_t i) {
     }
 }
 
-/* ---- swizzles ------------------------------------------------------------------------------------------------------------------ */
+/* ---- swizzles
+ * ------------------------------------------------------------------------------------------------------------------ */
 
 /* The component numbers of "zyx" as "2, 1, 0"; false where the name is no swizzle. */
 static bool swizzle_of(const mslc_token *t, char out[16]) {
@@ -77,7 +79,8 @@ static void edit_member(mslc_unit *unit, const mslc_item *item) {
         return;
     for (int32_t i = item->head; i < item->all.end; i++) {
         char components[16];
-        if (mslc_is(unit, i + 1, ";") || mslc_is(unit, i + 1, ",") || mslc_is(unit, i + 1, "[") || mslc_is(unit, i + 1, "="))
+        if (mslc_is(unit, i + 1, ";") || mslc_is(unit, i + 1, ",") || mslc_is(unit, i + 1, "[") ||
+            mslc_is(unit, i + 1, "="))
             if (swizzle_of(mslc_at(unit, i), components))
                 mslc_insert_after(unit, item->all.end - 1,
                                   mslc_format(unit, " SM_SWIZZLE_MEMBER(%.*s, %s)", (int)mslc_at(unit, i)->length,
@@ -87,7 +90,8 @@ static void edit_member(mslc_unit *unit, const mslc_item *item) {
     }
 }
 
-/* ---- address spaces ------------------------------------------------------------------------------------------------------------- */
+/* ---- address spaces
+ * ------------------------------------------------------------------------------------------------------------- */
 
 /* constant makes what it qualifies const, unless const or constexpr stands in the same list of specifiers. */
 static bool is_const_already(const mslc_unit *unit, int32_t i) {
@@ -129,7 +133,8 @@ static void edit_trailing(mslc_unit *unit, const mslc_item *item) {
     }
 }
 
-/* ---- storage classes -------------------------------------------------------------------------------------------------------------- */
+/* ---- storage classes
+ * -------------------------------------------------------------------------------------------------------------- */
 
 /* A function of a namespace gets internal linkage, so that what is not used costs nothing; specialisations may only be
  * inline. */
@@ -158,7 +163,8 @@ static void edit_linkage(mslc_unit *unit, const mslc_item *item) {
     }
 }
 
-/* ---- function constants ------------------------------------------------------------------------------------------------------------ */
+/* ---- function constants
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static bool declares(const mslc_unit *unit, int32_t i) {
     const mslc_token *before = mslc_at(unit, i - 1);
@@ -178,8 +184,8 @@ static int32_t constant_at(const mslc_unit *unit, int32_t i) {
     return unit->symbols.data[t->symbol].constant;
 }
 
-/* Uses outside the declarations of constants: name() reads the running pipeline's block. A name that the function or class
- * declares itself hides the constant there. */
+/* Uses outside the declarations of constants: name() reads the running pipeline's block. A name that the function or
+ * class declares itself hides the constant there. */
 static void edit_uses(mslc_unit *unit, int32_t region, mslc_range range) {
     for (int32_t i = range.begin; i < range.end; i++)
         if (constant_at(unit, i) >= 0 && declares(unit, i))
@@ -226,8 +232,8 @@ static void edit_constants(mslc_unit *unit) {
         mslc_constant *constant = &unit->constants.data[c];
         const char *text;
         if (constant->index >= 0) {
-            text = mslc_format(unit, "static const metal::sm::constant<%s, %d, %d> %s{};", constant->type, 32 * constant->slot,
-                               32 * slots + constant->slot, constant->name);
+            text = mslc_format(unit, "static const metal::sm::constant<%s, %d, %d> %s{};", constant->type,
+                               32 * constant->slot, 32 * slots + constant->slot, constant->name);
         } else {
             text = mslc_format(unit,
                                "static const struct sm_derived_%s { typedef %s type;"
@@ -241,7 +247,9 @@ static void edit_constants(mslc_unit *unit) {
     }
 }
 
-/* ---- the pass ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- the pass
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 
 static void edit_plain(mslc_unit *unit) {
     for (int32_t i = 0; i < unit->tokens.count; i++) {
@@ -264,7 +272,8 @@ static void edit_plain(mslc_unit *unit) {
                 mslc_replace(unit, i, "const");
             else if (mslc_is_space_word(word) || word == MSLC_W_KERNEL || word == MSLC_W_STAGE)
                 mslc_remove(unit, (mslc_range){i, i + 1});
-            else if ((mslc_is(unit, i, "__attribute__") || mslc_is(unit, i, "__attribute")) && mslc_is(unit, i + 1, "("))
+            else if ((mslc_is(unit, i, "__attribute__") || mslc_is(unit, i, "__attribute")) &&
+                     mslc_is(unit, i + 1, "("))
                 mslc_remove(unit, (mslc_range){i, mslc_at(unit, i + 1)->match + 1});
         }
     }

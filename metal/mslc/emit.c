@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- tokens -------------------------------------------------------------------------------------------------------------------- */
+/* ---- tokens
+ * --------------------------------------------------------------------------------------------------------------------
+ */
 
 static void print_token(const mslc_token *t, mslc_text *out) {
     if (t->before)
@@ -71,9 +73,11 @@ static void print_source(const mslc_unit *unit, mslc_text *out, const bool *skip
     mslc_text_puts(out, "\n");
 }
 
-/* ---- tables ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- tables
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
-static void print_entry(const mslc_unit *unit, const mslc_kernel *kernel, mslc_text *out) {
+static void print_entry(const mslc_kernel *kernel, mslc_text *out) {
     const char *prefix = kernel->scope->prefix;
     mslc_text_printf(out,
                      "typedef metal::sm::signature<metal::remove_cv_t<decltype(%ssm_kernel)>> sm_signature;\n"
@@ -93,7 +97,8 @@ static void print_entry(const mslc_unit *unit, const mslc_kernel *kernel, mslc_t
             mslc_text_puts(out, "SM_SIMD_WIDTH)");
         else if (strncmp(name, "thread_", 7) == 0)
             mslc_text_printf(out, "sm_t->%s)", name + 7);
-        else if (strcmp(name, "simdgroup_index_in_threadgroup") == 0 || strcmp(name, "quadgroup_index_in_threadgroup") == 0)
+        else if (strcmp(name, "simdgroup_index_in_threadgroup") == 0 ||
+                 strcmp(name, "quadgroup_index_in_threadgroup") == 0)
             mslc_text_printf(out, "sm_t->%s)", name);
         else
             mslc_text_printf(out, "sm_g->%s)", name);
@@ -115,8 +120,8 @@ static void print_arguments(const mslc_unit *unit, const mslc_kernel *kernel, ms
         if (a->kind == SM_ARGUMENT_BUILTIN)
             mslc_text_puts(out, "metal::sm::describe_other(SM_ARGUMENT_BUILTIN, -1, ");
         else
-            mslc_text_printf(out, "metal::sm::describe<sm_signature::parameter<%d>>((sm_argument_kind)%d, %d, ", i, (int)a->kind,
-                             a->index);
+            mslc_text_printf(out, "metal::sm::describe<sm_signature::parameter<%d>>((sm_argument_kind)%d, %d, ", i,
+                             (int)a->kind, a->index);
         mslc_text_quote(out, a->name);
         mslc_text_puts(out, ", ");
         mslc_text_quote(out, a->builtin ? a->builtin : a->type);
@@ -144,13 +149,14 @@ static void print_constants(const mslc_unit *unit, mslc_text *out) {
         const mslc_constant *k = &unit->constants.data[c];
         if (k->index < 0)
             continue;
-        mslc_text_printf(out, "{\"%s\", %d, \"%s\", sizeof(decltype(%s)::type), %d, %d, %d},\n", k->name, k->index, k->type,
-                         k->qualified, 32 * k->slot, 32 * slots + k->slot, k->optional);
+        mslc_text_printf(out, "{\"%s\", %d, \"%s\", sizeof(decltype(%s)::type), %d, %d, %d},\n", k->name, k->index,
+                         k->type, k->qualified, 32 * k->slot, 32 * slots + k->slot, k->optional);
     }
     mslc_text_printf(out, "{}};\n#define SM_CONSTANTS_BYTES %d\n", (33 * slots + 31) / 32 * 32);
 }
 
-/* ---- the order of places ------------------------------------------------------------------------------------------------------------ */
+/* ---- the order of places
+ * ------------------------------------------------------------------------------------------------------------ */
 
 typedef struct ranker {
     const mslc_unit *unit;
@@ -186,7 +192,8 @@ static void rank_range(ranker *r, mslc_range range) {
         if (t->kind != MSLC_IDENT)
             continue;
         const mslc_symbol *s = &r->unit->symbols.data[t->symbol];
-        if (s->word == MSLC_W_MEETING || mslc_is(r->unit, i, "for") || mslc_is(r->unit, i, "while") || mslc_is(r->unit, i, "do"))
+        if (s->word == MSLC_W_MEETING || mslc_is(r->unit, i, "for") || mslc_is(r->unit, i, "while") ||
+            mslc_is(r->unit, i, "do"))
             add_rank(r, t);
         for (int32_t e = s->meets ? s->entity : -1; e >= 0; e = r->unit->entities.data[e].next)
             if (!r->visited[e]) {
@@ -219,7 +226,9 @@ static void print_ranks(const mslc_unit *unit, const mslc_kernel *kernel, bool *
     free(r.ranks);
 }
 
-/* ---- a module ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- a module
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 
 /* static constexpr auto sm_kernel = &foo<float>; where the name can be found from. */
 static char *kernel_alias(const mslc_unit *unit, const mslc_kernel *kernel) {
@@ -247,7 +256,8 @@ static void choose(const mslc_unit *unit, const mslc_kernel *kernel, bool *reach
         const mslc_kernel *other = &unit->kernels.data[k];
         const mslc_item *item = &unit->items.data[other->item];
         bool wanted = other->item == kernel->item;
-        for (int32_t e = unit->symbols.data[mslc_at(unit, item->name)->symbol].entity; e >= 0; e = unit->entities.data[e].next)
+        for (int32_t e = unit->symbols.data[mslc_at(unit, item->name)->symbol].entity; e >= 0;
+             e = unit->entities.data[e].next)
             wanted = wanted || reached[e];
         if (!wanted)
             memset(skip + item->all.begin, 1, (size_t)(item->all.end - item->all.begin));
@@ -256,13 +266,14 @@ static void choose(const mslc_unit *unit, const mslc_kernel *kernel, bool *reach
 
 static void print_module(const mslc_unit *unit, const mslc_kernel *kernel, bool *marks, mslc_text *out) {
     mslc_text_puts(out, "\n#line 1 \"" SM_SHIM_FILE "/module\"\n");
-    print_entry(unit, kernel, out);
+    print_entry(kernel, out);
     print_arguments(unit, kernel, out);
     print_constants(unit, out);
     print_ranks(unit, kernel, marks, out);
     mslc_text_puts(out, "static const sm_function sm_functions[] = {{");
     mslc_text_quote(out, kernel->info.name);
-    mslc_text_printf(out, ", sm_entry, sm_arguments, %d, %u, ", kernel->info.n_arguments, kernel->info.max_total_threads);
+    mslc_text_printf(out, ", sm_entry, sm_arguments, %d, %u, ", kernel->info.n_arguments,
+                     kernel->info.max_total_threads);
     mslc_text_quote(out, kernel->info.file);
     mslc_text_printf(out, ", %u}};\n#include \"epilogue.h\"\n", kernel->info.line);
 }
@@ -304,6 +315,97 @@ ml_status mslc_emit(const mslc_unit *unit, int i, char **text, char **message) {
     if (status != ML_OK) {
         free(out.data);
         return ml_fail(status, "out of memory while translating");
+    }
+    *text = out.data;
+    return ML_OK;
+}
+
+/* ---- strict mode
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
+
+static bool is_in_kernel(const mslc_unit *unit, int32_t i) {
+    for (int32_t k = 0; k < unit->kernels.count; k++) {
+        const mslc_range body = unit->items.data[unit->kernels.data[k].item].body;
+        if (i > body.begin && i < body.end)
+            return true;
+    }
+    return false;
+}
+
+static const char *space_of(uint8_t word) {
+    static const struct {
+        uint8_t word;
+        const char *space;
+    } spaces[] = {{MSLC_W_DEVICE, "__global"},  {MSLC_W_THREADGROUP, "__local"}, {MSLC_W_CONSTANT, "__constant"},
+                  {MSLC_W_THREAD, "__private"}, {MSLC_W_OTHER_SPACE, ""},        {MSLC_W_STAGE, ""},
+                  {MSLC_W_KERNEL, ""}};
+    for (size_t k = 0; k < sizeof spaces / sizeof spaces[0]; k++)
+        if (spaces[k].word == word)
+            return spaces[k].space;
+    return NULL;
+}
+
+static void print_strict(const mslc_unit *unit, int32_t i, mslc_text *out) {
+    const mslc_token *t = mslc_at(unit, i);
+    const char *space = space_of(mslc_word_at(unit, i));
+    if (space) {
+        mslc_text_puts(out, space);
+        return;
+    }
+    /* A literal as MSL reads it: without a suffix it is a float. */
+    if (t->kind == MSLC_NUMBER && t->instead && t->instead[0] >= '.' && t->instead[0] <= '9')
+        mslc_text_puts(out, t->instead);
+    else
+        mslc_text_append(out, t->text, t->length);
+    const int32_t constant = t->kind == MSLC_IDENT ? unit->symbols.data[t->symbol].constant : -1;
+    if (constant >= 0 && unit->constants.data[constant].token == i && unit->constants.data[constant].index >= 0)
+        mslc_text_puts(out, " = {}");
+}
+
+ml_status mslc_emit_strict(const mslc_unit *unit, char **text) {
+    mslc_text out = {0};
+    printer p = {&out, UINT32_MAX, 0, 0};
+    int32_t next = 0; /* threadgroup variables, in order of the source */
+    for (int32_t i = 0; i < unit->tokens.count - 1; i++) {
+        if (mslc_is_attribute(unit, i)) {
+            i = mslc_at(unit, i)->match;
+            continue;
+        }
+        move_to(unit, &p, mslc_at(unit, i));
+        const mslc_variable *v = next < unit->variables.count ? &unit->variables.data[next] : NULL;
+        if (!v || i < v->begin || !is_in_kernel(unit, v->begin)) {
+            print_strict(unit, i, &out);
+            while (next < unit->variables.count && unit->variables.data[next].semicolon == i)
+                next++;
+            continue;
+        }
+        /* Kernels are plain functions here, which may not have __local variables, but references to them. */
+        int32_t last = next;
+        while (last + 1 < unit->variables.count && unit->variables.data[last + 1].semicolon == v->semicolon)
+            last++;
+        if (i == v->begin)
+            mslc_text_puts(&out, "typedef ");
+        int32_t named = next;
+        while (named <= last && unit->variables.data[named].name != i)
+            named++;
+        if (named <= last)
+            mslc_text_printf(&out, "sm_T%d", unit->variables.data[named].number);
+        else if (i != v->word)
+            print_strict(unit, i, &out);
+        if (i != v->semicolon)
+            continue;
+        for (; next <= last; next++) {
+            const mslc_token *name = mslc_at(unit, unit->variables.data[next].name);
+            const int number = unit->variables.data[next].number;
+            mslc_text_printf(&out, " __local sm_T%d &%.*s = *(__local sm_T%d *)0;", number, (int)name->length,
+                             name->text, number);
+        }
+    }
+    mslc_text_puts(&out, "\n");
+    if (out.failed) {
+        free(out.data);
+        return ml_fail(ML_ERR_MEMORY, "out of memory while translating");
     }
     *text = out.data;
     return ML_OK;

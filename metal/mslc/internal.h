@@ -7,7 +7,8 @@
 #include <setjmp.h>
 #include <stdarg.h>
 
-/* ---- memory and text (text.c) ------------------------------------------------------------------------------------------- */
+/* ---- memory and text (text.c)
+ * ------------------------------------------------------------------------------------------- */
 
 /* Everything a unit holds is freed with it, in one go. */
 typedef struct mslc_arena {
@@ -28,7 +29,8 @@ void mslc_text_printf(mslc_text *text, const char *format, ...) __attribute__((f
 /* string as a C string literal with its quotes. */
 void mslc_text_quote(mslc_text *text, const char *string);
 
-/* ---- tokens (token.c) ----------------------------------------------------------------------------------------------------- */
+/* ---- tokens (token.c)
+ * ----------------------------------------------------------------------------------------------------- */
 
 typedef enum mslc_kind { MSLC_IDENT = 0, MSLC_NUMBER, MSLC_STRING, MSLC_CHAR, MSLC_PUNCT, MSLC_END } mslc_kind;
 
@@ -65,16 +67,17 @@ typedef enum mslc_word {
     MSLC_W_OTHER_SPACE, /* threadgroup_imageblock, ray_data, object_data */
     MSLC_W_CONSTANT,
     MSLC_W_KERNEL,
-    MSLC_W_STAGE, /* vertex, fragment, ... */
-    MSLC_W_MEETING, /* simd_sum, threadgroup_barrier, ... */
-    MSLC_W_TYPE,    /* built-in type names and type keywords */
-    MSLC_W_KEYWORD, /* words after which a name is no declaration: return, else, case, ... */
+    MSLC_W_STAGE,     /* vertex, fragment, ... */
+    MSLC_W_MEETING,   /* simd_sum, threadgroup_barrier, ... */
+    MSLC_W_TYPE,      /* built-in type names and type keywords */
+    MSLC_W_KEYWORD,   /* words after which a name is no declaration: return, else, case, ... */
     MSLC_W_QUALIFIER, /* const, static, ... */
     MSLC_W_CONST,
     MSLC_W_CONSTEXPR
 } mslc_word;
 
-/* ---- what parsing finds ---------------------------------------------------------------------------------------------------- */
+/* ---- what parsing finds
+ * ---------------------------------------------------------------------------------------------------- */
 
 typedef struct mslc_range {
     int32_t begin, end; /* tokens [begin, end) */
@@ -92,7 +95,7 @@ typedef struct mslc_scope {
     const struct mslc_scope *parent;
     const char *prefix; /* "a::b::" or "" */
     bool is_class;
-    bool anonymous;   /* an anonymous class: no member functions */
+    bool anonymous; /* an anonymous class: no member functions */
     uint32_t class_symbol;
 } mslc_scope;
 
@@ -102,17 +105,17 @@ typedef enum mslc_item_kind { MSLC_FUNCTION = 0, MSLC_CLASS, MSLC_VARIABLE, MSLC
 typedef struct mslc_item {
     mslc_item_kind kind;
     const mslc_scope *scope;
-    mslc_range all;          /* with template headers and the closing ; or } */
-    mslc_range header;       /* innermost template <...>, empty without */
-    int32_t head;            /* first token after the template headers */
-    int32_t name;            /* -1: none */
-    mslc_range arguments;    /* <...> after the name: a specialisation */
-    mslc_range parameters;   /* between the parentheses */
-    mslc_range trailing;     /* between ) and the body */
-    mslc_range body;         /* with its braces; empty: declared only */
-    bool specialised;        /* header is template <> */
-    bool removed;            /* not emitted */
-    int32_t region;          /* index of the outermost item it is in */
+    mslc_range all;        /* with template headers and the closing ; or } */
+    mslc_range header;     /* innermost template <...>, empty without */
+    int32_t head;          /* first token after the template headers */
+    int32_t name;          /* -1: none */
+    mslc_range arguments;  /* <...> after the name: a specialisation */
+    mslc_range parameters; /* between the parentheses */
+    mslc_range trailing;   /* between ) and the body */
+    mslc_range body;       /* with its braces; empty: declared only */
+    bool specialised;      /* header is template <> */
+    bool removed;          /* not emitted */
+    int32_t region;        /* index of the outermost item it is in */
 } mslc_item;
 
 typedef struct mslc_parameter {
@@ -124,7 +127,7 @@ typedef struct mslc_parameter {
 typedef struct mslc_attributes {
     bool kernel, stage, has_function_constant, has_id;
     mslc_range host_name, max_total_threads, function_constant, index; /* between the parentheses */
-    const char *binding;  /* "buffer", "threadgroup", "texture", "sampler", or a built-in's name; NULL: none */
+    const char *binding; /* "buffer", "threadgroup", "texture", "sampler", or a built-in's name; NULL: none */
     int32_t binding_token;
 } mslc_attributes;
 
@@ -137,6 +140,12 @@ typedef struct mslc_constant {
     int32_t slot;
 } mslc_constant;
 
+/* A threadgroup variable: tokens of its declaration, which may declare several. */
+typedef struct mslc_variable {
+    int32_t begin, word, name, semicolon;
+    int32_t number; /* sm_T<number> is its type */
+} mslc_variable;
+
 /* A kernel as the host sees it. */
 typedef struct mslc_kernel {
     sm_function_info info;
@@ -145,14 +154,14 @@ typedef struct mslc_kernel {
     mslc_range expression;    /* foo<float> in it */
     mslc_range signature;     /* its parameter list where the arguments are to be deduced */
     const mslc_scope *scope;
-    const char *problem;      /* why it cannot be compiled; NULL: it can */
+    const char *problem; /* why it cannot be compiled; NULL: it can */
     int32_t problem_token;
 } mslc_kernel;
 
-#define MSLC_LIST(T)                                                                                                    \
-    struct {                                                                                                            \
-        T *data;                                                                                                        \
-        int32_t count, capacity;                                                                                        \
+#define MSLC_LIST(T)                                                                                                   \
+    struct {                                                                                                           \
+        T *data;                                                                                                       \
+        int32_t count, capacity;                                                                                       \
     }
 
 struct mslc_unit {
@@ -169,14 +178,15 @@ struct mslc_unit {
     MSLC_LIST(mslc_entity) entities;
     MSLC_LIST(mslc_constant) constants;
     MSLC_LIST(mslc_kernel) kernels;
+    MSLC_LIST(mslc_variable) variables;
     MSLC_LIST(mslc_range) instantiations; /* removed from the output */
     MSLC_LIST(uint32_t) argument_buffers; /* symbols of classes with [[id(n)]] members */
-    int32_t sites; /* threadgroup variables so far: for unique names */
+    int32_t sites;                        /* threadgroup variables so far: for unique names */
 };
 
 /* Grows the list by one zeroed element and returns it. */
-#define MSLC_PUSH(unit, list)                                                                                           \
-    (mslc_grow((unit), (void **)&(list).data, &(list).count, &(list).capacity, sizeof *(list).data),                    \
+#define MSLC_PUSH(unit, list)                                                                                          \
+    (mslc_grow((unit), (void **)&(list).data, &(list).count, &(list).capacity, sizeof *(list).data),                   \
      &(list).data[(list).count - 1])
 void mslc_grow(mslc_unit *unit, void **data, int32_t *count, int32_t *capacity, size_t size);
 
@@ -192,7 +202,8 @@ void mslc_tokenise(mslc_unit *unit, size_t length);
 uint32_t mslc_intern(mslc_unit *unit, const char *text, size_t n);
 void mslc_add_words(mslc_unit *unit);
 
-/* ---- looking at tokens (token.c) ------------------------------------------------------------------------------------------- */
+/* ---- looking at tokens (token.c)
+ * ------------------------------------------------------------------------------------------- */
 
 static inline const mslc_token *mslc_at(const mslc_unit *unit, int32_t i) {
     return &unit->tokens.data[i];
@@ -205,7 +216,7 @@ static inline uint8_t mslc_word_at(const mslc_unit *unit, int32_t i) {
 static inline bool mslc_empty(mslc_range r) {
     return r.begin >= r.end;
 }
-bool mslc_is_space_word(uint8_t word); /* an address space */
+bool mslc_is_space_word(uint8_t word);                    /* an address space */
 bool mslc_is_attribute(const mslc_unit *unit, int32_t i); /* [[ */
 /* After the > that closes the < at i, or -1 where it opens no template list before end. */
 int32_t mslc_skip_angles(const mslc_unit *unit, int32_t i, int32_t end);
@@ -224,18 +235,20 @@ typedef struct mslc_substitution {
     mslc_range arguments; /* between < and > */
 } mslc_substitution;
 
-/* ---- the passes, in this order ----------------------------------------------------------------------------------------------- */
+/* ---- the passes, in this order
+ * ----------------------------------------------------------------------------------------------- */
 
-void mslc_parse_declarations(mslc_unit *unit);                                          /* declare.c */
-void mslc_read_attributes(mslc_unit *unit, mslc_range range, mslc_attributes *out);     /* attribute.c */
-int32_t mslc_read_parameter(mslc_unit *unit, mslc_range range, mslc_parameter *out);    /* attribute.c */
-int64_t mslc_evaluate(const mslc_unit *unit, mslc_range range, const mslc_substitution *with, bool *ok); /* attribute.c */
-void mslc_specialise_in_class(mslc_unit *unit);  /* special.c: template <> in a class */
-void mslc_find_meetings(mslc_unit *unit);        /* graph.c: which functions contain a simd operation or a barrier */
-void mslc_edit_bodies(mslc_unit *unit);          /* body.c: threadgroup variables, loops, several meetings on a line */
-void mslc_edit_tokens(mslc_unit *unit);          /* edit.c: literals, swizzles, address spaces, attributes, constants */
-void mslc_merge_overloads(mslc_unit *unit);      /* overload.c: those that differed in address space only */
-void mslc_list_kernels(mslc_unit *unit);         /* kernel.c */
+void mslc_parse_declarations(mslc_unit *unit);                                       /* declare.c */
+void mslc_read_attributes(mslc_unit *unit, mslc_range range, mslc_attributes *out);  /* attribute.c */
+int32_t mslc_read_parameter(mslc_unit *unit, mslc_range range, mslc_parameter *out); /* attribute.c */
+int64_t mslc_evaluate(const mslc_unit *unit, mslc_range range, const mslc_substitution *with,
+                      bool *ok);                /* attribute.c */
+void mslc_specialise_in_class(mslc_unit *unit); /* special.c: template <> in a class */
+void mslc_find_meetings(mslc_unit *unit);       /* graph.c: which functions contain a simd operation or a barrier */
+void mslc_edit_bodies(mslc_unit *unit);         /* body.c: threadgroup variables, loops, several meetings on a line */
+void mslc_edit_tokens(mslc_unit *unit);         /* edit.c: literals, swizzles, address spaces, attributes, constants */
+void mslc_merge_overloads(mslc_unit *unit);     /* overload.c: those that differed in address space only */
+void mslc_list_kernels(mslc_unit *unit);        /* kernel.c */
 
 /* The argument for the template parameter called symbol; false: there is none. */
 bool mslc_substitute(const mslc_unit *unit, const mslc_substitution *with, uint32_t symbol, mslc_range *out);

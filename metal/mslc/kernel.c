@@ -4,14 +4,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const builtins[] = {
-    "thread_position_in_grid", "thread_position_in_threadgroup", "thread_index_in_threadgroup", "thread_index_in_simdgroup",
-    "thread_index_in_quadgroup", "simdgroup_index_in_threadgroup", "quadgroup_index_in_threadgroup",
-    "threadgroup_position_in_grid", "threads_per_threadgroup", "dispatch_threads_per_threadgroup", "threads_per_grid",
-    "threadgroups_per_grid", "grid_origin", "grid_size", "simdgroups_per_threadgroup", "dispatch_simdgroups_per_threadgroup",
-    "quadgroups_per_threadgroup", "dispatch_quadgroups_per_threadgroup", "threads_per_simdgroup", "thread_execution_width"};
+static const char *const builtins[] = {"thread_position_in_grid",
+                                       "thread_position_in_threadgroup",
+                                       "thread_index_in_threadgroup",
+                                       "thread_index_in_simdgroup",
+                                       "thread_index_in_quadgroup",
+                                       "simdgroup_index_in_threadgroup",
+                                       "quadgroup_index_in_threadgroup",
+                                       "threadgroup_position_in_grid",
+                                       "threads_per_threadgroup",
+                                       "dispatch_threads_per_threadgroup",
+                                       "threads_per_grid",
+                                       "threadgroups_per_grid",
+                                       "grid_origin",
+                                       "grid_size",
+                                       "simdgroups_per_threadgroup",
+                                       "dispatch_simdgroups_per_threadgroup",
+                                       "quadgroups_per_threadgroup",
+                                       "dispatch_quadgroups_per_threadgroup",
+                                       "threads_per_simdgroup",
+                                       "thread_execution_width"};
 
-/* ---- names and types -------------------------------------------------------------------------------------------------------- */
+/* ---- names and types
+ * -------------------------------------------------------------------------------------------------------- */
 
 static const char *string_value(mslc_unit *unit, mslc_range range) {
     mslc_text text = {0};
@@ -41,7 +56,8 @@ static const char *type_text(mslc_unit *unit, const mslc_parameter *p, const msl
         if (i == p->name || mslc_is(unit, i, "*") || mslc_is(unit, i, "&") || (mslc_is(unit, i, "(") && text.length))
             break;
         const uint8_t word = mslc_word_at(unit, i);
-        if (mslc_is_space_word(word) || word == MSLC_W_CONST || word == MSLC_W_QUALIFIER || mslc_is(unit, i, "typename"))
+        if (mslc_is_space_word(word) || word == MSLC_W_CONST || word == MSLC_W_QUALIFIER ||
+            mslc_is(unit, i, "typename"))
             continue;
         mslc_range value;
         if (text.length && t->space && mslc_at(unit, i - 1)->kind == MSLC_IDENT && t->kind == MSLC_IDENT)
@@ -58,7 +74,8 @@ static const char *type_text(mslc_unit *unit, const mslc_parameter *p, const msl
     return kept;
 }
 
-/* ---- parameters ---------------------------------------------------------------------------------------------------------------- */
+/* ---- parameters
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 typedef struct binder {
     uint64_t used[5]; /* per kind, indices 0 to 63 */
@@ -132,8 +149,7 @@ static bool bind_one(mslc_unit *unit, mslc_kernel *kernel, const mslc_parameter 
                 out->builtin = builtins[k];
                 return true;
             }
-        problem(kernel, at,
-                mslc_format(unit, "[[%s]] is not modelled by the software Metal", attributes.binding));
+        problem(kernel, at, mslc_format(unit, "[[%s]] is not modelled by the software Metal", attributes.binding));
         out->kind = SM_ARGUMENT_BUILTIN;
         out->builtin = attributes.binding;
         return true;
@@ -146,7 +162,8 @@ static bool bind_one(mslc_unit *unit, mslc_kernel *kernel, const mslc_parameter 
     } else if (out->is_pointer || out->is_reference) {
         out->kind = has_threadgroup ? SM_ARGUMENT_THREADGROUP : SM_ARGUMENT_BUFFER;
     } else {
-        problem(kernel, at, "a kernel parameter that is passed by value needs an attribute such as [[thread_position_in_grid]]");
+        problem(kernel, at,
+                "a kernel parameter that is passed by value needs an attribute such as [[thread_position_in_grid]]");
         out->kind = SM_ARGUMENT_BUILTIN;
         out->builtin = "";
         return true;
@@ -188,7 +205,8 @@ static void list_parameters(mslc_unit *unit, mslc_kernel *kernel, const mslc_sub
     kernel->info.n_arguments = n;
 }
 
-/* ---- constants ------------------------------------------------------------------------------------------------------------------ */
+/* ---- constants
+ * ------------------------------------------------------------------------------------------------------------------ */
 
 static void list_constants(mslc_unit *unit, mslc_kernel *kernel) {
     if (!unit->constants.count)
@@ -215,7 +233,9 @@ static void list_constants(mslc_unit *unit, mslc_kernel *kernel) {
     kernel->info.constants = list;
 }
 
-/* ---- kernels ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- kernels
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
 static bool is_kernel(mslc_unit *unit, const mslc_item *item, mslc_attributes *attributes) {
     if (item->kind != MSLC_FUNCTION || item->scope->is_class || item->name < 0 || mslc_empty(item->body))
@@ -307,7 +327,8 @@ static void refuse_duplicates(mslc_unit *unit) {
     qsort(sorted, (size_t)unit->kernels.count, sizeof *sorted, by_name);
     for (int32_t k = 1; k < unit->kernels.count; k++)
         if (strcmp(sorted[k]->info.name, sorted[k - 1]->info.name) == 0)
-            mslc_fail(unit, sorted[k]->instantiation.begin, "a kernel called '%s' exists already", sorted[k]->info.name);
+            mslc_fail(unit, sorted[k]->instantiation.begin, "a kernel called '%s' exists already",
+                      sorted[k]->info.name);
 }
 
 void mslc_list_kernels(mslc_unit *unit) {
@@ -336,9 +357,8 @@ void mslc_list_kernels(mslc_unit *unit) {
         kernel->scope = item->scope;
         kernel->expression = (mslc_range){item->name, item->name + 1};
         kernel->instantiation = (mslc_range){item->all.begin, item->all.begin}; /* empty, but says where */
-        const char *name = mslc_empty(attributes.host_name)
-                               ? unit->symbols.data[mslc_at(unit, item->name)->symbol].text
-                               : string_value(unit, attributes.host_name);
+        const char *name = mslc_empty(attributes.host_name) ? unit->symbols.data[mslc_at(unit, item->name)->symbol].text
+                                                            : string_value(unit, attributes.host_name);
         complete(unit, kernel, name, attributes.max_total_threads);
     }
     if (unit->kernels.count)

@@ -1,10 +1,10 @@
 /* mslc: Metal Shading Language to C++17.
  *
- * The input is MSL that a C++ preprocessor has been through (macros expanded, `# line "file"` markers kept). Parsing looks
- * at declarations only: it finds the kernels, their parameters, the function constants, and edits tokens where MSL and C++
- * differ; bodies are left to the C++ compiler. Emitting writes the translated source, of all kernels only those asked for,
- * and the tables of the module contract (csrc/softmetal/abi.h). #line directives keep every token on its line of the user's
- * file.
+ * The input is MSL that a C++ preprocessor has been through (macros expanded, `# line "file"` markers kept). Parsing
+ * looks at declarations only: it finds the kernels, their parameters, the function constants, and edits tokens where
+ * MSL and C++ differ; bodies are left to the C++ compiler. Emitting writes the translated source, of all kernels only
+ * those asked for, and the tables of the module contract (csrc/softmetal/abi.h). #line directives keep every token on
+ * its line of the user's file.
  */
 #ifndef MSLC_H
 #define MSLC_H
@@ -14,8 +14,8 @@
 
 typedef struct mslc_unit mslc_unit;
 
-/* Parses length bytes of text, which are copied. On ML_ERR_COMPILE *message holds lines "file:line:column: error: ...", to
- * be freed by the caller; it is untouched otherwise. */
+/* Parses length bytes of text, which are copied. On ML_ERR_COMPILE *message holds lines "file:line:column: error: ...",
+ * to be freed by the caller; it is untouched otherwise. */
 ml_status mslc_parse(const char *text, size_t length, mslc_unit **out, char **message);
 void mslc_free(mslc_unit *unit);
 
@@ -29,8 +29,11 @@ const sm_function_info *mslc_function(const mslc_unit *unit, int i);
  * emit from it. */
 ml_status mslc_emit(const mslc_unit *unit, int i, char **text, char **message);
 
-/* The whole source for strict mode: address spaces as those of C++ for OpenCL, attributes removed, kernels as plain
+/* Strict mode. mslc_check: what Metal does not have, as far as tokens and declarations tell; ML_ERR_COMPILE with all
+ * objections in *message. mslc_emit_strict: the whole source as C++ for OpenCL, for a compiler to check address spaces
+ * and types: their words become __global, __constant, __local and __private, attributes go, kernels are plain
  * functions. */
-ml_status mslc_emit_strict(const mslc_unit *unit, char **text, char **message);
+ml_status mslc_check(mslc_unit *unit, char **message);
+ml_status mslc_emit_strict(const mslc_unit *unit, char **text);
 
 #endif

@@ -1,5 +1,5 @@
-/* Overloads and specialisations that differ in address spaces only are one in C++: the later of two with equal bodies is
- * dropped, different bodies are refused. */
+/* Overloads and specialisations that differ in address spaces only are one in C++: the later of two with equal bodies
+ * is dropped, different bodies are refused. */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -74,7 +74,8 @@ static bool same_as_written(mslc_unit *unit, const mslc_item *a, const mslc_item
     return same;
 }
 
-/* A partial specialisation whose arguments have become the parameters themselves (struct S<device T>) is the primary. */
+/* A partial specialisation whose arguments have become the parameters themselves (struct S<device T>) is the primary.
+ */
 static bool equals_primary(const mslc_unit *unit, const mslc_item *item) {
     mslc_range names[16], arguments[16];
     if (mslc_empty(item->header) || mslc_empty(item->arguments))
@@ -106,7 +107,8 @@ static void merge(mslc_unit *unit, const mslc_item *first, mslc_item *second) {
     if (!same_body(unit, first, second)) {
         const mslc_token *t = mslc_at(unit, first->head);
         mslc_fail(unit, second->head,
-                  "this differs from the declaration at %s:%u in address spaces only, and the two bodies differ: not modelled",
+                  "this differs from the declaration at %s:%u in address spaces only, and the two bodies differ: not "
+                  "modelled",
                   unit->files.data[t->file], t->line);
     }
     second->removed = true;
@@ -118,8 +120,9 @@ static void merge(mslc_unit *unit, const mslc_item *first, mslc_item *second) {
 static const mslc_item *primary_of(const mslc_unit *unit, const mslc_item *special) {
     for (int32_t i = 0; i < unit->items.count; i++) {
         const mslc_item *item = &unit->items.data[i];
-        if (item->scope == special->scope && item->kind == MSLC_CLASS && mslc_empty(item->arguments) && item->name >= 0 &&
-            !mslc_empty(item->body) && mslc_at(unit, item->name)->symbol == mslc_at(unit, special->name)->symbol)
+        if (item->scope == special->scope && item->kind == MSLC_CLASS && mslc_empty(item->arguments) &&
+            item->name >= 0 && !mslc_empty(item->body) &&
+            mslc_at(unit, item->name)->symbol == mslc_at(unit, special->name)->symbol)
             return item;
     }
     return NULL;

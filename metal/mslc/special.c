@@ -4,7 +4,8 @@
  *   becomes    template <typename U, typename sm_only = void> struct B   and the partial specialisation
  *              template <typename sm_only> struct B<float, sm_only>.
  * A function:  template <typename U> R f(A a) {body}       template <> R f<int>(A a) {other}
- *   becomes    R f(A a) { if constexpr (U is int) return sm_special_1(a); else {body} }   with   R sm_special_1(A a) {other}.
+ *   becomes    R f(A a) { if constexpr (U is int) return sm_special_1(a); else {body} }   with   R sm_special_1(A a)
+ * {other}.
  */
 #include "internal.h"
 
@@ -30,19 +31,21 @@ static void specialise_class(mslc_unit *unit, const mslc_item *primary, const ms
 static const char *condition_of(mslc_unit *unit, const mslc_item *primary, const mslc_item *special) {
     mslc_range parameters[32], arguments[32];
     const int n = mslc_split(unit, (mslc_range){primary->header.begin + 2, primary->header.end - 1}, parameters, 32);
-    const int given = mslc_split(unit, (mslc_range){special->arguments.begin + 1, special->arguments.end - 1}, arguments, 32);
+    const int given =
+        mslc_split(unit, (mslc_range){special->arguments.begin + 1, special->arguments.end - 1}, arguments, 32);
     if (given == 0 || given > n || n > 32)
         mslc_fail(unit, special->head, "a specialisation in a class needs its template arguments written out");
     mslc_text text = {0};
     for (int i = 0; i < given; i++) {
-        const bool is_type = mslc_is(unit, parameters[i].begin, "typename") || mslc_is(unit, parameters[i].begin, "class");
+        const bool is_type =
+            mslc_is(unit, parameters[i].begin, "typename") || mslc_is(unit, parameters[i].begin, "class");
         mslc_range name = parameters[i];
         for (int32_t k = name.begin; k < name.end; k++)
             if (mslc_is(unit, k, "="))
                 name.end = k;
         const mslc_token *t = mslc_at(unit, name.end - 1);
-        mslc_text_printf(&text, "%s%s%.*s%s", i ? " && " : "", is_type ? "metal::is_same_v<" : "(", (int)t->length, t->text,
-                         is_type ? ", " : ") == (");
+        mslc_text_printf(&text, "%s%s%.*s%s", i ? " && " : "", is_type ? "metal::is_same_v<" : "(", (int)t->length,
+                         t->text, is_type ? ", " : ") == (");
         mslc_print(unit, &text, arguments[i]);
         mslc_text_puts(&text, is_type ? ">" : ")");
     }
@@ -53,7 +56,8 @@ static const char *condition_of(mslc_unit *unit, const mslc_item *primary, const
 
 static void specialise_function(mslc_unit *unit, const mslc_item *primary, const mslc_item *special) {
     if (mslc_empty(primary->body) || mslc_empty(special->body))
-        mslc_fail(unit, special->head, "a specialisation in a class of a function without a body there is not modelled");
+        mslc_fail(unit, special->head,
+                  "a specialisation in a class of a function without a body there is not modelled");
     const char *condition = condition_of(unit, primary, special);
     const char *name = mslc_format(unit, "sm_special_%d", unit->sites++);
     mslc_text call = {0};

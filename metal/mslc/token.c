@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- symbols ------------------------------------------------------------------------------------------------------------ */
+/* ---- symbols
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static uint32_t hash_of(const char *text, size_t n) {
     uint32_t h = 2166136261u; /* FNV-1a */
@@ -50,7 +51,8 @@ uint32_t mslc_intern(mslc_unit *unit, const char *text, size_t n) {
 static void add_words(mslc_unit *unit, mslc_word word, const char *names) {
     while (*names) {
         const size_t n = strcspn(names, " ");
-        unit->symbols.data[mslc_intern(unit, names, n)].word = (uint8_t)word;
+        const uint32_t symbol = mslc_intern(unit, names, n); /* may move the table */
+        unit->symbols.data[symbol].word = (uint8_t)word;
         names += n + (names[n] == ' ');
     }
 }
@@ -63,8 +65,9 @@ void mslc_add_words(mslc_unit *unit) {
     add_words(unit, MSLC_W_CONSTANT, "constant");
     add_words(unit, MSLC_W_KERNEL, "kernel");
     add_words(unit, MSLC_W_STAGE, "vertex fragment");
-    add_words(unit, MSLC_W_TYPE,
-              "void bool char uchar short ushort int uint long ulong half float bfloat unsigned signed size_t auto double");
+    add_words(
+        unit, MSLC_W_TYPE,
+        "void bool char uchar short ushort int uint long ulong half float bfloat unsigned signed size_t auto double");
     add_words(unit, MSLC_W_KEYWORD,
               "return else case do goto throw new delete sizeof alignof co_return co_yield co_await and or not xor "
               "typename using operator if while for switch");
@@ -74,11 +77,32 @@ void mslc_add_words(mslc_unit *unit) {
     add_words(unit, MSLC_W_CONST, "const");
     add_words(unit, MSLC_W_CONSTEXPR, "constexpr");
     static const char *const scopes[] = {"simd_", "quad_"};
-    static const char *const operations[] = {
-        "sum", "product", "min", "max", "and", "or", "xor", "prefix_inclusive_sum", "prefix_exclusive_sum",
-        "prefix_inclusive_product", "prefix_exclusive_product", "shuffle", "shuffle_xor", "shuffle_up", "shuffle_down",
-        "shuffle_rotate_up", "shuffle_rotate_down", "shuffle_and_fill_up", "shuffle_and_fill_down", "broadcast",
-        "broadcast_first", "ballot", "active_threads_mask", "all", "any", "is_first"};
+    static const char *const operations[] = {"sum",
+                                             "product",
+                                             "min",
+                                             "max",
+                                             "and",
+                                             "or",
+                                             "xor",
+                                             "prefix_inclusive_sum",
+                                             "prefix_exclusive_sum",
+                                             "prefix_inclusive_product",
+                                             "prefix_exclusive_product",
+                                             "shuffle",
+                                             "shuffle_xor",
+                                             "shuffle_up",
+                                             "shuffle_down",
+                                             "shuffle_rotate_up",
+                                             "shuffle_rotate_down",
+                                             "shuffle_and_fill_up",
+                                             "shuffle_and_fill_down",
+                                             "broadcast",
+                                             "broadcast_first",
+                                             "ballot",
+                                             "active_threads_mask",
+                                             "all",
+                                             "any",
+                                             "is_first"};
     for (int s = 0; s < 2; s++)
         for (size_t i = 0; i < sizeof operations / sizeof operations[0]; i++)
             add_words(unit, MSLC_W_MEETING, mslc_format(unit, "%s%s", scopes[s], operations[i]));
@@ -86,7 +110,8 @@ void mslc_add_words(mslc_unit *unit) {
               "threadgroup_barrier simdgroup_barrier simdgroup_multiply simdgroup_multiply_accumulate");
 }
 
-/* ---- tokenising ------------------------------------------------------------------------------------------------------------ */
+/* ---- tokenising
+ * ------------------------------------------------------------------------------------------------------------ */
 
 typedef struct reader {
     const char *p, *end, *line_start;
@@ -175,8 +200,8 @@ static size_t quoted_length(mslc_unit *unit, const reader *r) {
 
 /* '>' stands alone, so that each closes one template list. */
 static size_t punctuator_length(const reader *r) {
-    static const char *const known[] = {"...", "<<=", "->*", "::", "->", "++", "--", "<<", "<=", ">=", "==", "!=", "&&",
-                                        "||",  "+=",  "-=",  "*=", "/=", "%=", "&=", "|=", "^=", ".*"};
+    static const char *const known[] = {"...", "<<=", "->*", "::", "->", "++", "--", "<<", "<=", ">=", "==", "!=",
+                                        "&&",  "||",  "+=",  "-=", "*=", "/=", "%=", "&=", "|=", "^=", ".*"};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         const size_t n = strlen(known[i]);
         if ((size_t)(r->end - r->p) >= n && memcmp(r->p, known[i], n) == 0)
@@ -257,7 +282,8 @@ void mslc_tokenise(mslc_unit *unit, size_t length) {
     push(unit, &r, MSLC_END, 0, true);
 }
 
-/* ---- questions -------------------------------------------------------------------------------------------------------------- */
+/* ---- questions
+ * -------------------------------------------------------------------------------------------------------------- */
 
 bool mslc_is(const mslc_unit *unit, int32_t i, const char *text) {
     if (i < 0 || i >= unit->tokens.count)
@@ -271,7 +297,8 @@ bool mslc_is_space_word(uint8_t word) {
 }
 
 bool mslc_is_attribute(const mslc_unit *unit, int32_t i) {
-    return mslc_is(unit, i, "[") && mslc_is(unit, i + 1, "[") && mslc_at(unit, i)->match == mslc_at(unit, i + 1)->match + 1;
+    return mslc_is(unit, i, "[") && mslc_is(unit, i + 1, "[") &&
+           mslc_at(unit, i)->match == mslc_at(unit, i + 1)->match + 1;
 }
 
 int32_t mslc_skip_angles(const mslc_unit *unit, int32_t i, int32_t end) {
@@ -332,7 +359,9 @@ int mslc_split(const mslc_unit *unit, mslc_range range, mslc_range *parts, int c
     return n;
 }
 
-/* ---- edits ------------------------------------------------------------------------------------------------------------------- */
+/* ---- edits
+ * -------------------------------------------------------------------------------------------------------------------
+ */
 
 void mslc_insert_before(mslc_unit *unit, int32_t token, const char *text) {
     mslc_token *t = &unit->tokens.data[token];

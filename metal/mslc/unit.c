@@ -55,6 +55,7 @@ void mslc_free(mslc_unit *unit) {
     free(unit->entities.data);
     free(unit->constants.data);
     free(unit->kernels.data);
+    free(unit->variables.data);
     free(unit->instantiations.data);
     free(unit->argument_buffers.data);
     free(unit);

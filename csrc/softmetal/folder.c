@@ -1,0 +1,132 @@
+#include "softmetal/folder.h"
+
+#include "softmetal/digest.h"
+#include "softmetal/module.h"
+#include "softmetal/process.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+typedef struct host_file {
+    const char *name, *text;
+} host_file;
+static const host_file host_files[] = {
+#include "softmetal_host_files.inc"
+};
+enum { N_HOST_FILES = sizeof host_files / sizeof host_files[0] };
+
+/* Makes one folder of mode 0700; fine if it is there, a real folder, ours, and nobody else may write to it. */
+static ml_status make_private(const char *path) {
+    struct stat st;
+    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        return ml_fail(ML_ERR_DEVICE,
+                       "cannot create the folder for compiled kernels, %s: %s (METALLIC_CACHE_DIR chooses another)",
+                       path, strerror(errno));
+    if (lstat(path, &st) != 0)
+        return ml_fail(ML_ERR_DEVICE, "cannot look at %s: %s", path, strerror(errno));
+    /* A link that is ours leads where we chose; one that somebody else made may lead anywhere. */
+    if (S_ISLNK(st.st_mode) && (st.st_uid != geteuid() || stat(path, &st) != 0))
+        return ml_fail(ML_ERR_DEVICE, "%s is a link that somebody else made: not used for compiled kernels", path);
+    if (!S_ISDIR(st.st_mode))
+        return ml_fail(ML_ERR_DEVICE, "%s is no folder (METALLIC_CACHE_DIR chooses another)", path);
+    if (st.st_uid != geteuid() || (st.st_mode & (S_IWGRP | S_IWOTH)))
+        return ml_fail(ML_ERR_DEVICE,
+                       "%s belongs to another user or others may write to it: not used for compiled kernels "
+                       "(METALLIC_CACHE_DIR chooses another)",
+                       path);
+    return ML_OK;
+}
+
+/* Folders above ours are made if they are absent, and are the user's business otherwise. */
+static void make_parents(const char *path) {
+    char part[SM_PATH_MAX];
+    for (size_t i = 1; path[i] && i < sizeof part; i++)
+        if (path[i] == '/') {
+            memcpy(part, path, i);
+            part[i] = 0;
+            mkdir(part, 0700);
+        }
+}
+
+ml_status sm_cache_folder(char *path, size_t size) {
+    const char *dir = getenv("METALLIC_CACHE_DIR"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    int n;
+    if (dir && *dir)
+        n = snprintf(path, size, "%s", dir);
+    else if (xdg && *xdg == '/')
+        n = snprintf(path, size, "%s/metallic", xdg);
+    else if (home && *home == '/')
+        n = snprintf(path, size, "%s/.cache/metallic", home);
+    else
+        return ml_fail(ML_ERR_DEVICE, "no folder for compiled kernels: neither METALLIC_CACHE_DIR nor HOME is set");
+    if (n < 0 || (size_t)n >= size || n >= SM_PATH_MAX - 128)
+        return ml_fail(ML_ERR_DEVICE, "the path of the folder for compiled kernels is too long");
+    make_parents(path);
+    return make_private(path);
+}
+
+ml_status sm_temporary_name(const char *folder, const char *suffix, char *path) {
+    static atomic_uint count;
+    const unsigned n = atomic_fetch_add(&count, 1);
+    if (snprintf(path, SM_PATH_MAX, "%s/tmp-%ld-%u%s", folder, (long)getpid(), n, suffix) >= SM_PATH_MAX)
+        return ml_fail(ML_ERR_DEVICE, "the path %s is too long", folder);
+    unlink(path); /* left by a process of this number that died */
+    return ML_OK;
+}
+
+void sm_host_digest(char hex[33]) {
+    sm_digest d;
+    sm_digest_begin(&d);
+    for (int i = 0; i < N_HOST_FILES; i++) {
+        sm_digest_text(&d, host_files[i].name);
+        sm_digest_text(&d, host_files[i].text);
+    }
+    sm_digest_end(&d, hex);
+}
+
+static void remove_tree(const char *path) {
+    DIR *dir = opendir(path);
+    if (dir) {
+        for (struct dirent *e; (e = readdir(dir));) {
+            char inner[SM_PATH_MAX];
+            if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 ||
+                snprintf(inner, sizeof inner, "%s/%s", path, e->d_name) >= (int)sizeof inner)
+                continue;
+            if (unlink(inner) != 0)
+                remove_tree(inner);
+        }
+        closedir(dir);
+    }
+    rmdir(path);
+}
+
+ml_status sm_host_headers(const char *folder, char *path) {
+    char hex[33], temporary[SM_PATH_MAX], file[SM_PATH_MAX];
+    struct stat st;
+    sm_host_digest(hex);
+    if (snprintf(path, SM_PATH_MAX, "%s/host-%s", folder, hex) >= SM_PATH_MAX)
+        return ml_fail(ML_ERR_DEVICE, "the path %s is too long", folder);
+    if (stat(path, &st) == 0)
+        return ML_OK;
+    ML_TRY(sm_temporary_name(folder, "-host", temporary));
+    ml_status status = make_private(temporary);
+    for (int i = 0; i < N_HOST_FILES && status == ML_OK; i++) {
+        if (snprintf(file, sizeof file, "%s/%s", temporary, host_files[i].name) >= (int)sizeof file) {
+            status = ml_fail(ML_ERR_DEVICE, "the path %s is too long", temporary);
+            break;
+        }
+        make_parents(file);
+        status = sm_write_file(file, host_files[i].text, strlen(host_files[i].text));
+    }
+    if (status == ML_OK && rename(temporary, path) != 0 && stat(path, &st) != 0)
+        status = ml_fail(ML_ERR_DEVICE, "cannot rename %s to %s: %s", temporary, path, strerror(errno));
+    remove_tree(temporary); /* still there when it failed, or when another process was first */
+    return status;
+}
