@@ -1,6 +1,9 @@
 #include "dispatch/softmax_layout.h"
 
-enum { MIN_COLS = 8 }; /* fewer columns side by side are not worth a tile */
+enum {
+    MIN_COLS = 8,       /* fewer columns side by side are not worth a tile */
+    GROUP_FLOATS = 2560 /* scores of a group of rows */
+};
 
 static int64_t round_up(int64_t x, int64_t to) {
     return (x + to - 1) / to * to;
@@ -41,12 +44,18 @@ void ml_softmax_layout_of(const ml_op *op, ml_softmax_variant variant, ml_softma
         out->tiles = (x->shape[col_dim] + out->cols - 1) / out->cols;
         floats = out->cols * (variant == ML_SOFTMAX_VEC ? p->seq_k : ML_SOFTMAX_BLOCK_ROWS);
     } else if (variant == ML_SOFTMAX_VEC) {
-        floats = p->seq_k;
+        /* Short rows go several at a time, so that the latencies of their reductions overlap; together within L1. */
+        out->row_floats = round_up(p->seq_k, 16);
+        out->group = GROUP_FLOATS / (out->row_floats + 1);
+        out->group = out->group < 1 ? 1 : out->group < ML_SOFTMAX_MAX_GROUP ? out->group : ML_SOFTMAX_MAX_GROUP;
+        floats = out->group * out->row_floats;
     } else if (p->rows < ML_SOFTMAX_SPLIT_ROWS && p->seq_k >= 2 * ML_SOFTMAX_CHUNK_LEN) {
+        const ml_view *result = &op->out[0];
         out->order = ML_SOFTMAX_SPLIT;
-        out->keep = false;
+        out->keep = !p->log && result->dtype == ML_F32 && result->strides[result->ndim - 1] == 1;
         out->chunks = (p->seq_k + ML_SOFTMAX_CHUNK_LEN - 1) / ML_SOFTMAX_CHUNK_LEN;
-        out->shared_bytes = round_up(p->rows * out->chunks * 2 * (int64_t)sizeof(float), 64);
+        out->blocks = out->chunks * (ML_SOFTMAX_CHUNK_LEN / ML_SOFTMAX_BLOCK_LEN);
+        out->shared_bytes = round_up(p->rows * (2 * out->chunks + out->blocks) * (int64_t)sizeof(float), 64);
         floats = ML_SOFTMAX_BLOCK_LEN;
     } else {
         floats = out->keep ? p->seq_k : ML_SOFTMAX_BLOCK_LEN;

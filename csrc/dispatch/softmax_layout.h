@@ -11,9 +11,10 @@ enum {
     ML_SOFTMAX_BLOCK_LEN = 2048,     /* elements of a row that BLOCK takes at once: 8 KiB of f32 */
     ML_SOFTMAX_CHUNK_LEN = 8 * 2048, /* part of a long row that is one task */
     ML_SOFTMAX_KEEP_LEN = 32 * 2048, /* up to this length BLOCK keeps its weights: 256 KiB, within L2 */
-    ML_SOFTMAX_SPLIT_ROWS = 64,      /* fewer long rows than this are split */
-    ML_SOFTMAX_BLOCK_ROWS = 128,     /* steps along the axis of a block of columns */
-    ML_SOFTMAX_COLS = 64             /* most columns of a tile */
+    ML_SOFTMAX_SPLIT_ROWS = 8,       /* fewer long rows than this are split */
+    ML_SOFTMAX_MAX_GROUP = 8,
+    ML_SOFTMAX_BLOCK_ROWS = 128, /* steps along the axis of a block of columns */
+    ML_SOFTMAX_COLS = 64         /* most columns of a tile */
 };
 
 typedef enum ml_softmax_order {
@@ -25,13 +26,16 @@ typedef enum ml_softmax_order {
 typedef struct ml_softmax_layout {
     ml_softmax_order order;
     int64_t rows, length; /* length: seq_k */
+    int64_t group;        /* VEC by rows: rows whose scores lie in scratch side by side */
+    int64_t row_floats;   /* and the distance of two of them */
     int64_t chunks;       /* SPLIT: of a row */
+    int64_t blocks;       /* SPLIT: of a row, ML_SOFTMAX_BLOCK_LEN each */
     int col_dim;          /* COLUMNS: the dim they are taken from */
     int64_t cols;         /* COLUMNS: of a tile */
     int64_t tiles;        /* COLUMNS: along col_dim */
     bool vec;             /* the variant */
-    bool keep;            /* BLOCK: the weights of a row stay in scratch until they are scaled */
-    int64_t shared_bytes; /* at offset 0 of the scratch: two floats for each chunk */
+    bool keep;            /* BLOCK: the weights of a row stay until they are scaled (SPLIT: in the result) */
+    int64_t shared_bytes; /* at offset 0 of the scratch: two floats for each chunk, then one for each block */
     int64_t worker_bytes; /* one such part per thread after it; a multiple of 64 */
 } ml_softmax_layout;
 

@@ -6,17 +6,17 @@
 #include <string.h>
 
 enum {
-    MASK_CHUNK = 512,         /* elements of a strided mask gathered at once */
-    FETCH_BYTES = 2048,       /* of a row, fetched while the one before is at work */
-    TASK_ELEMENTS = 32 * 1024 /* work of a task: several microseconds */
+    MASK_CHUNK = 512,          /* elements of a strided mask gathered at once */
+    FETCH_BYTES = 2048,        /* of a row, fetched while the one before is at work */
+    TASK_ELEMENTS = 16 * 1024, /* work of a task: about five microseconds */
+    ROW_ELEMENTS = 48          /* what a row costs beside its elements, in elements */
 };
 
 static int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-/* ---- scores
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- scores ------------------------------------------------------------------------------------------------------ */
 
 static void hide_strided(const ml_softmax_job *job, float *s, const uint8_t *mask, int64_t stride, int64_t n) {
     uint8_t seen[MASK_CHUNK];
@@ -83,8 +83,7 @@ int64_t ml_softmax_visible(const ml_softmax_job *job, int64_t q) {
     return last < 0 ? 0 : least(last + 1, length);
 }
 
-/* ---- results
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- results ----------------------------------------------------------------------------------------------------- */
 
 static char *out_at(const ml_softmax_job *job, const ml_softmax_line *line, int64_t i) {
     return line->out + i * job->os * job->out_size;
@@ -159,8 +158,7 @@ static void store_logs(const ml_softmax_job *job, const ml_softmax_line *line, i
     ml_softmax_store(job, out, job->os, buffer, n);
 }
 
-/* ---- VEC
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- VEC --------------------------------------------------------------------------------------------------------- */
 
 static float leading(const ml_softmax_job *job, const float *s, int64_t n) {
     return job->hidden < 0.0f ? job->impl->largest(s, n) : job->impl->smallest(s, n);
@@ -171,24 +169,33 @@ static ml_softmax_weight weight_from(const ml_softmax_job *job, float lead) {
     return (ml_softmax_weight){lead == job->hidden ? 0.0f : lead, job->factor, job->hidden};
 }
 
-static void vec_row(const ml_softmax_job *job, const ml_softmax_line *line, float *scratch) {
-    const int64_t n = line->n;
-    const float *s = scores_of(job, line, 0, n, scratch);
-    const ml_softmax_weight w = weight_from(job, leading(job, s, n));
-    if (job->p->log) {
-        const float sum = job->impl->sum_exp(s, n, &w);
-        if (!store_degenerate(job, line, 0, n, sum))
-            store_logs(job, line, 0, s, n, (float[3]){w.base, job->unit, logf(sum)}, scratch);
-        return;
+/* Phase by phase over all rows of the group: what one row waits for, another computes. */
+static void vec_rows(const ml_softmax_job *job, const ml_softmax_line *lines, int64_t count, float *scratch) {
+    const float *s[ML_SOFTMAX_MAX_GROUP];
+    float *e[ML_SOFTMAX_MAX_GROUP], sum[ML_SOFTMAX_MAX_GROUP];
+    ml_softmax_weight w[ML_SOFTMAX_MAX_GROUP];
+    for (int64_t r = 0; r < count; r++) {
+        float *buffer = scratch + r * job->layout.row_floats;
+        e[r] = writes_f32(job) ? (float *)(void *)lines[r].out : buffer;
+        s[r] = scores_of(job, &lines[r], 0, lines[r].n, buffer);
+        w[r] = weight_from(job, leading(job, s[r], lines[r].n));
     }
-    float *e = writes_f32(job) ? (float *)(void *)line->out : scratch;
-    const float sum = job->impl->exp(e, s, n, &w);
-    if (!store_degenerate(job, line, 0, n, sum))
-        store_weights(job, line, 0, e, n, 1.0f / sum);
+    for (int64_t r = 0; r < count; r++)
+        sum[r] =
+            job->p->log ? job->impl->sum_exp(s[r], lines[r].n, &w[r]) : job->impl->exp(e[r], s[r], lines[r].n, &w[r]);
+    for (int64_t r = 0; r < count; r++) {
+        const int64_t n = lines[r].n;
+        if (store_degenerate(job, &lines[r], 0, n, sum[r]))
+            continue;
+        if (job->p->log)
+            store_logs(job, &lines[r], 0, s[r], n, (float[3]){w[r].base, job->unit, logf(sum[r])},
+                       scratch + r * job->layout.row_floats);
+        else
+            store_weights(job, &lines[r], 0, e[r], n, 1.0f / sum[r]);
+    }
 }
 
-/* ---- BLOCK
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- BLOCK ------------------------------------------------------------------------------------------------------- */
 
 typedef struct running {
     float lead, sum; /* the leading score so far, and the sum of weights relative to it */
@@ -236,45 +243,56 @@ static void finish(const ml_softmax_job *job, const ml_softmax_line *line, int64
     }
 }
 
-/* The weights of each block stay, relative to what led then, until the row is known: one exponential per element. */
-static void keep_row(const ml_softmax_job *job, const ml_softmax_line *line, float *scratch) {
-    float leads[ML_SOFTMAX_KEEP_LEN / ML_SOFTMAX_BLOCK_LEN];
-    const int64_t end = line->n;
-    float *kept = writes_f32(job) ? (float *)(void *)line->out : scratch;
-    running r = {job->hidden, 0.0f};
-    for (int64_t first = 0; first < end; first += ML_SOFTMAX_BLOCK_LEN) {
+/* The weights of each block stay, relative to what led then (leads), until the row is known: one exponential per
+ * element. They are where the result goes if that is plain f32, else in scratch, which then is as long as the row. */
+static void measure_keeping(const ml_softmax_job *job, const ml_softmax_line *line, int64_t start, int64_t end,
+                            float *scratch, float *leads, running *r) {
+    const bool direct = writes_f32(job);
+    for (int64_t first = start; first < end; first += ML_SOFTMAX_BLOCK_LEN) {
         const int64_t n = least(ML_SOFTMAX_BLOCK_LEN, end - first);
-        const float *s = scores_of(job, line, first, n, scratch + first);
-        lead_by(job, &r, ml_softmax_better(job, leading(job, s, n), r.lead));
-        const ml_softmax_weight w = weight_from(job, r.lead);
-        r.sum += job->impl->exp(kept + first, s, n, &w);
-        leads[first / ML_SOFTMAX_BLOCK_LEN] = r.lead;
+        float *buffer = direct ? scratch : scratch + first;
+        const float *s = scores_of(job, line, first, n, buffer);
+        lead_by(job, r, ml_softmax_better(job, leading(job, s, n), r->lead));
+        const ml_softmax_weight w = weight_from(job, r->lead);
+        r->sum += job->impl->exp(direct ? (float *)(void *)out_at(job, line, first) : buffer, s, n, &w);
+        *leads++ = r->lead;
     }
-    if (store_degenerate(job, line, 0, end, r.sum))
+}
+
+static void finish_kept(const ml_softmax_job *job, const ml_softmax_line *line, int64_t start, int64_t end,
+                        float *scratch, const float *leads, const running *r) {
+    if (store_degenerate(job, line, start, end, r->sum))
         return;
-    for (int64_t first = 0; first < end; first += ML_SOFTMAX_BLOCK_LEN) {
+    for (int64_t first = start; first < end; first += ML_SOFTMAX_BLOCK_LEN) {
         const int64_t n = least(ML_SOFTMAX_BLOCK_LEN, end - first);
-        const float by = weight_of(job, leads[first / ML_SOFTMAX_BLOCK_LEN], r.lead) / r.sum;
-        store_weights(job, line, first, kept + first, n, by);
+        float *e = writes_f32(job) ? (float *)(void *)out_at(job, line, first) : scratch + first;
+        store_weights(job, line, first, e, n, weight_of(job, *leads++, r->lead) / r->sum);
     }
 }
 
 static void block_row(const ml_softmax_job *job, const ml_softmax_line *line, float *scratch) {
-    if (job->layout.keep) {
-        keep_row(job, line, scratch);
-        return;
-    }
+    float leads[ML_SOFTMAX_KEEP_LEN / ML_SOFTMAX_BLOCK_LEN];
     running r = {job->hidden, 0.0f};
-    measure(job, line, 0, line->n, scratch, &r);
-    finish(job, line, 0, line->n, scratch, &r);
+    if (job->layout.keep) {
+        measure_keeping(job, line, 0, line->n, scratch, leads, &r);
+        finish_kept(job, line, 0, line->n, scratch, leads, &r);
+    } else {
+        measure(job, line, 0, line->n, scratch, &r);
+        finish(job, line, 0, line->n, scratch, &r);
+    }
 }
 
-/* ---- rows and tasks
- * ---------------------------------------------------------------------------------------------------- */
+static void block_rows(const ml_softmax_job *job, const ml_softmax_line *lines, int64_t count, float *scratch) {
+    for (int64_t r = 0; r < count; r++)
+        block_row(job, &lines[r], scratch);
+}
+
+/* ---- rows and tasks ---------------------------------------------------------------------------------------------- */
 
 typedef struct row_job {
     ml_softmax_job job;
-    void (*row)(const ml_softmax_job *job, const ml_softmax_line *line, float *scratch);
+    void (*run)(const ml_softmax_job *job, const ml_softmax_line *lines, int64_t count, float *scratch);
+    int64_t group;    /* rows of one run */
     ml_view outer[3]; /* x, mask, out without the axis; with causality the last dim counts queries */
     int64_t rows_per_task;
 } row_job;
@@ -311,34 +329,65 @@ static void fetch(const ml_softmax_job *job, const ml_softmax_line *before, cons
         __builtin_prefetch(line->x + i);
 }
 
+static void fill_hidden(const ml_softmax_job *job, const ml_softmax_line *line, int64_t start, int64_t end) {
+    if (start < end)
+        ml_softmax_fill(job, out_at(job, line, start), job->os, end - start, ml_softmax_nothing(job));
+}
+
 static void rows_task(void *arg, int64_t task, int worker) {
     const row_job *t = arg;
-    const ml_softmax_layout *l = &t->job.layout;
-    float *scratch = ml_softmax_worker_scratch(&t->job, worker);
-    const int64_t end = least(l->rows, (task + 1) * t->rows_per_task);
-    ml_softmax_line line = line_at(t, task * t->rows_per_task);
-    for (int64_t row = task * t->rows_per_task; row < end; row++) {
-        ml_softmax_line next = line;
-        if (row + 1 < end) {
-            next = line_at(t, row + 1);
-            fetch(&t->job, &line, &next);
+    const ml_softmax_job *job = &t->job;
+    float *scratch = ml_softmax_worker_scratch(job, worker);
+    const int64_t start = task * t->rows_per_task, end = least(job->layout.rows, start + t->rows_per_task);
+    ml_softmax_line lines[2][ML_SOFTMAX_MAX_GROUP]; /* of this run and the next */
+    int turn = 0;
+    for (int64_t i = start; i < least(end, start + t->group); i++)
+        lines[0][i - start] = line_at(t, i);
+    for (int64_t row = start; row < end; row += t->group, turn ^= 1) {
+        ml_softmax_line *now = lines[turn], *next = lines[turn ^ 1];
+        const int64_t count = least(t->group, end - row), then = least(t->group, end - row - count);
+        for (int64_t i = 0; i < then; i++) {
+            next[i] = line_at(t, row + count + i);
+            fetch(job, i == 0 ? &now[count - 1] : &next[i - 1], &next[i]);
         }
-        t->row(&t->job, &line, scratch);
-        if (line.n < l->length)
-            ml_softmax_fill(&t->job, out_at(&t->job, &line, line.n), t->job.os, l->length - line.n,
-                            ml_softmax_nothing(&t->job));
-        line = next;
+        t->run(job, now, count, scratch);
+        for (int64_t i = 0; i < count; i++)
+            fill_hidden(job, &now[i], now[i].n, job->layout.length);
     }
 }
 
+/* A chunk of a row in SPLIT order. */
+typedef struct chunk {
+    ml_softmax_line line;
+    running *first, *own; /* of the row's first chunk and of this one */
+    float *leads;
+    int64_t start, seen, end; /* columns; up to `seen` they are visible */
+} chunk;
+
+static chunk chunk_at(const row_job *t, int64_t task) {
+    const ml_softmax_layout *l = &t->job.layout;
+    const int64_t row = task / l->chunks, index = task % l->chunks;
+    chunk c = {.line = line_at(t, row), .start = index * ML_SOFTMAX_CHUNK_LEN};
+    c.end = least(l->length, c.start + ML_SOFTMAX_CHUNK_LEN);
+    c.seen = least(c.end, c.line.n);
+    if (c.seen < c.start)
+        c.seen = c.start;
+    running *all = (running *)(void *)t->job.scratch;
+    c.first = all + row * l->chunks;
+    c.own = c.first + index;
+    c.leads = (float *)(void *)(all + l->rows * l->chunks) + row * l->blocks + c.start / ML_SOFTMAX_BLOCK_LEN;
+    return c;
+}
+
 static void measure_task(void *arg, int64_t task, int worker) {
-    const row_job *t = arg;
-    const ml_softmax_line line = line_at(t, task / t->job.layout.chunks);
-    const int64_t start = task % t->job.layout.chunks * ML_SOFTMAX_CHUNK_LEN;
-    running *r = (running *)(void *)t->job.scratch + task;
-    *r = (running){t->job.hidden, 0.0f};
-    measure(&t->job, &line, start, least(line.n, start + ML_SOFTMAX_CHUNK_LEN),
-            ml_softmax_worker_scratch(&t->job, worker), r);
+    const ml_softmax_job *job = &((const row_job *)arg)->job;
+    const chunk c = chunk_at(arg, task);
+    float *scratch = ml_softmax_worker_scratch(job, worker);
+    *c.own = (running){job->hidden, 0.0f};
+    if (job->layout.keep)
+        measure_keeping(job, &c.line, c.start, c.seen, scratch, c.leads, c.own);
+    else
+        measure(job, &c.line, c.start, c.seen, scratch, c.own);
 }
 
 /* The chunks of each row, in order, into its first one. */
@@ -355,18 +404,14 @@ static void merge_chunks(const row_job *t) {
 }
 
 static void finish_task(void *arg, int64_t task, int worker) {
-    const row_job *t = arg;
-    const ml_softmax_job *job = &t->job;
-    const int64_t row = task / job->layout.chunks;
-    const ml_softmax_line line = line_at(t, row);
-    const int64_t start = task % job->layout.chunks * ML_SOFTMAX_CHUNK_LEN;
-    const int64_t end = least(job->layout.length, start + ML_SOFTMAX_CHUNK_LEN), seen = least(line.n, end);
-    if (seen > start)
-        finish(job, &line, start, seen, ml_softmax_worker_scratch(job, worker),
-               (const running *)(const void *)job->scratch + row * job->layout.chunks);
-    const int64_t rest = seen > start ? seen : start;
-    if (rest < end)
-        ml_softmax_fill(job, out_at(job, &line, rest), job->os, end - rest, ml_softmax_nothing(job));
+    const ml_softmax_job *job = &((const row_job *)arg)->job;
+    const chunk c = chunk_at(arg, task);
+    float *scratch = ml_softmax_worker_scratch(job, worker);
+    if (job->layout.keep)
+        finish_kept(job, &c.line, c.start, c.seen, scratch, c.leads, c.first);
+    else if (c.seen > c.start)
+        finish(job, &c.line, c.start, c.seen, scratch, c.first);
+    fill_hidden(job, &c.line, c.seen, c.end);
 }
 
 static void set_outer(row_job *t) {
@@ -380,8 +425,7 @@ static void set_outer(row_job *t) {
         ml_views_coalesce(t->outer, 3, false);
 }
 
-/* ---- the operation -------------------------------------------------------------------------------------------------
- */
+/* ---- the operation ----------------------------------------------------------------------------------------------- */
 
 static void set_weights(ml_softmax_job *job) {
     const double log2_e = 1.4426950408889634074;
@@ -420,7 +464,7 @@ ml_status ml_cpu_softmax(const ml_encode_args *args) {
     if (job->layout.order == ML_SOFTMAX_COLUMNS) {
         const ml_softmax_layout *l = &job->layout;
         job->tiles = l->tiles * (l->rows / job->x.shape[l->col_dim]);
-        job->tiles_per_task = 1 + TASK_ELEMENTS / (l->cols * l->length + 1);
+        job->tiles_per_task = 1 + TASK_ELEMENTS / (l->cols * (l->length + 1));
         ml_parallel_limit((job->tiles + job->tiles_per_task - 1) / job->tiles_per_task, workers,
                           ml_softmax_columns_task, job);
         return ML_OK;
@@ -433,8 +477,10 @@ ml_status ml_cpu_softmax(const ml_encode_args *args) {
         ml_parallel_limit(tasks, workers, finish_task, &t);
         return ML_OK;
     }
-    t.row = variant == ML_SOFTMAX_VEC ? vec_row : block_row;
-    t.rows_per_task = (TASK_ELEMENTS + job->layout.length - 1) / job->layout.length;
+    t.run = job->layout.vec ? vec_rows : block_rows;
+    t.group = job->layout.vec ? job->layout.group : 1;
+    t.rows_per_task = 1 + TASK_ELEMENTS / (job->layout.length + ROW_ELEMENTS);
+    t.rows_per_task = (t.rows_per_task + t.group - 1) / t.group * t.group;
     ml_parallel_limit((job->layout.rows + t.rows_per_task - 1) / t.rows_per_task, workers, rows_task, &t);
     return ML_OK;
 }

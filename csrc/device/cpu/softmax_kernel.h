@@ -193,8 +193,7 @@ V_FN void columns_scale(ml_dtype dtype, void *dst, const float *e, const float *
                       v_mul(v_load_n(e + c, n - c, 0.0f), v_load_n(by + c, n - c, 0.0f)), n - c);
 }
 
-/* ---- one function per dtype ----------------------------------------------------------------------------------------
- */
+/* ---- one function per dtype -------------------------------------------------------------------------------------- */
 
 #define DEFINE_DTYPE(suffix, dtype)                                                                                    \
     static void add_##suffix(float *s, const void *mask, int64_t n, float scale) {                                     \
