@@ -398,7 +398,7 @@ void sm_check_access(const void *address, uint64_t size, uint32_t flags, const v
     sm_checker *c = e->checker;
     uintptr_t at = (uintptr_t)address;
     if (at - (uintptr_t)e < SM_ENGINE_BYTES || at - c->image < c->image_end - c->image ||
-        at - c->constants < c->constants_end - c->constants || !size)
+        at - c->constants < c->constants_end - c->constants || at - c->host < c->host_end - c->host || !size)
         return; /* the thread's own memory, or what the executor and the compiler put there for it */
     if (c->n_pending)
         sm_check_flush(c);

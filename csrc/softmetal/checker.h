@@ -97,7 +97,8 @@ typedef struct sm_checker {
     uintptr_t guard, guard_end;   /* its mapping */
     uintptr_t image, image_end;   /* the module: tables and constant data */
     uintptr_t constants, constants_end;
-    uint16_t *array_at; /* by (address - memory) / 16: index in arrays + 1; 0: gap */
+    uintptr_t host, host_end; /* the table of services */
+    uint16_t *array_at;       /* by (address - memory) / 16: index in arrays + 1; 0: gap */
     sm_cells *arrays;
     uint32_t n_arrays;
     sm_cells device[SM_MAX_BUFFERS];
@@ -174,6 +175,8 @@ typedef struct sm_line {
 } sm_line;
 /* The source lines of n code addresses of a kernel (each the address of an instruction). Unknown ones stay zero. */
 void sm_lines_find(const sm_kernel *kernel, const uintptr_t *pcs, size_t n, sm_line *out);
+/* Whether a file name is the shim's, not the user's. */
+bool sm_shim_file(const char *file);
 /* Frees what it keeps in a layout. */
 void sm_lines_forget(sm_layout *layout);
 

@@ -25,6 +25,10 @@ static bool ends_with(const char *s, size_t n, const char *tail) {
     return n >= m && memcmp(s + n - m, tail, m) == 0 && (n == m || s[n - m - 1] == '/');
 }
 
+bool sm_shim_file(const char *file) {
+    return strstr(file, SM_SHIM_FILE) != NULL; /* also its parts, "<metal>/math.h" */
+}
+
 /* One line of output, "/folder/file.metal:12 (discriminator 3)", into line unless it is not the user's source. */
 static void take_frame(const sm_kernel *kernel, const char *text, sm_line *line) {
     const char *colon = strstr(text, " (discriminator");
@@ -34,7 +38,7 @@ static void take_frame(const sm_kernel *kernel, const char *text, sm_line *line)
         colon--;
     size_t n = (size_t)(colon - text);
     unsigned long number = strtoul(colon + 1, NULL, 10);
-    if (!n || !number || text[0] == '?' || ends_with(text, n, SM_SHIM_FILE))
+    if (!n || !number || text[0] == '?' || sm_shim_file(text))
         return;
     const char *own = kernel->function->file; /* without the compiler's working folder */
     line->file = own && ends_with(text, n, own) ? strdup(own) : strndup(text, n);

@@ -323,8 +323,7 @@ static void locate_thread(const sm_job *job, const uint32_t group[3], uint32_t t
 }
 
 static bool users_file(const char *file) {
-    size_t n = file ? strlen(file) : 0, m = strlen(SM_SHIM_FILE);
-    return n && !(n >= m && strcmp(file + n - m, SM_SHIM_FILE) == 0);
+    return file && *file && !sm_shim_file(file);
 }
 
 static ml_status report_one(const sm_job *job, const sm_raw *raw, const sm_line lines[2], sm_findings *findings) {

@@ -255,6 +255,8 @@ ml_status sm_checker_attach(sm_checker *c, sm_engine *e) {
     c->image_end = (uintptr_t)job->dispatch->kernel->image_end;
     c->constants = (uintptr_t)job->constants;
     c->constants_end = c->constants + job->module->constants_bytes;
+    c->host = (uintptr_t)sm_executor_host();
+    c->host_end = c->host + sizeof(sm_host);
     c->arrays = calloc(n + 1, sizeof *c->arrays);
     c->array_at = calloc(e->memory_bytes / 16 + 1, sizeof *c->array_at);
     if (!c->arrays || !c->array_at)
