@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from parity import U32, Route, tiers, wide
 
 import metallic as ml
+from parity import U32, Route, tiers, wide
 
 
 def variants(op: str) -> list[tuple[Route, str]]:

@@ -1,7 +1,7 @@
 """What every parity test shares: routes, layouts, float64 references and error bounds from the arithmetic.
 
-A *route* is one way a matmul can run: (device, ISA tier, backend). Routes are enumerated from what the machine offers, so a
-new tier, device or backend is tested without editing a test.
+A *route* is one way a matmul can run: (device, ISA tier, backend). Routes are enumerated from what the machine offers,
+so a new tier, device or backend is tested without editing a test.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def routes() -> list[Route]:
     for device in ml.devices():
         if not device["available"]:
             continue
-        backends = list(dict.fromkeys(row["backend"] for row in ml.kernels("matmul", device["name"]) if row["available"]))
+        backends = list(
+            dict.fromkeys(row["backend"] for row in ml.kernels("matmul", device["name"]) if row["available"])
+        )
         own = [name for name in backends if name != "mps"]
         found += [Route(device["name"], tier, name) for tier in tiers("matmul", device) for name in own]
         # the vendor library and the dispatcher's own choice do not depend on the tier
@@ -86,7 +88,8 @@ LAYOUTS = ["row", "col", "padded", "sliced", "negative", "odd_offset", "step2", 
 
 
 def lay_out(x: np.ndarray, layout: str) -> np.ndarray:
-    """A view with x's shape (and, but for the repeat_ layouts, x's values) in the given memory layout of the last two dims.
+    """A view with x's shape (and, but for the repeat_ layouts, x's values) in the given memory layout of the last two
+    dims.
 
     repeat_row and repeat_col repeat x's first row or column with stride 0.
     """
@@ -124,7 +127,8 @@ def lay_out(x: np.ndarray, layout: str) -> np.ndarray:
 
 
 class Guarded:
-    """An output array inside a larger one filled with a pattern; check() fails when anything beside the view changed."""
+    """An output array inside a larger one filled with a pattern; check() fails when anything beside the view
+    changed."""
 
     def __init__(self, shape, dtype, layout: str = "row", fill=np.nan):
         pattern = np.zeros(shape, dtype)
@@ -170,8 +174,8 @@ ACTIVATIONS = {
 def reference_matmul(a, b, *, alpha=1.0, beta=0.0, c=None, bias=None, activation=None):
     """(result, error magnitude): float64 value, and the bound on f32 accumulation before the result's own rounding.
 
-    A sum of k products in f32, in any order, errs by at most (k - 1) roundings of |a||b| (Higham, Accuracy and Stability,
-    3.1); alpha, beta * c, bias and their two additions add at most five more of the magnitudes involved.
+    A sum of k products in f32, in any order, errs by at most (k - 1) roundings of |a||b| (Higham, Accuracy and
+    Stability, 3.1); alpha, beta * c, bias and their two additions add at most five more of the magnitudes involved.
     """
     a, b = wide(a), wide(b)
     k = a.shape[-1]
@@ -205,7 +209,9 @@ def assert_close(got, reference, error, dtype=None):
         # one rounding of a value that may itself be off by `error`
         bound = error + ROUND[dtype] * (np.abs(reference) + error) + TINY[dtype] / 2
         overflow = (np.abs(reference) + bound >= LARGEST[dtype]) & np.isinf(got) & (np.sign(got) == np.sign(reference))
-        good = (np.abs(got - reference) <= bound) | (got == reference) | (np.isnan(got) & np.isnan(reference)) | overflow
+        good = (
+            (np.abs(got - reference) <= bound) | (got == reference) | (np.isnan(got) & np.isnan(reference)) | overflow
+        )
     if not good.all():
         worst = tuple(int(i[0]) for i in np.nonzero(~good))
         raise AssertionError(

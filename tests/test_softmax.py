@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from attention_parity import softmax_error, softmax_reference, variants
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parity import DTYPE_IDS, DTYPES, F16, F32, LAYOUTS, Guarded, assert_close, lay_out, random_array
 
 import metallic as ml
+from attention_parity import softmax_error, softmax_reference, variants
+from parity import DTYPE_IDS, DTYPES, F16, F32, LAYOUTS, Guarded, assert_close, lay_out, random_array
 
 VARIANTS = variants("softmax")
 every_variant = pytest.mark.parametrize(("route", "variant"), VARIANTS, ids=[f"{r.id}-{v}" for r, v in VARIANTS])

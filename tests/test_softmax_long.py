@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from attention_parity import softmax_error, softmax_reference, variants
-from parity import DTYPE_IDS, DTYPES, F32, Guarded, assert_close, random_array
 
 import metallic as ml
+from attention_parity import softmax_error, softmax_reference, variants
+from parity import DTYPE_IDS, DTYPES, F32, Guarded, assert_close, random_array
 
 VARIANTS = variants("softmax")
 every_variant = pytest.mark.parametrize(("route", "variant"), VARIANTS, ids=[f"{r.id}-{v}" for r, v in VARIANTS])

@@ -10,9 +10,9 @@ import threading
 
 import numpy as np
 import pytest
-from parity import F32, assert_close, reference_matmul
 
 import metallic as ml
+from parity import F32, assert_close, reference_matmul
 
 
 def _problem(seed=0, m=200, n=180, k=160):

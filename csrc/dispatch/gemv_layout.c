@@ -3,14 +3,14 @@
 /* One core's rough speed, for deciding how much work is worth a task: bytes of A per ns, multiply-adds per ns. */
 #define BYTES_PER_NS 64
 #define FMA_PER_NS 48
-#define SERIAL_NS 12000   /* less than this stays in one task */
-#define TASK_NS 4000      /* aimed at per task ... */
-#define MAX_TASKS 32      /* ... but not more tasks than this */
-#define DOT_ROWS 16       /* rows of a task are a multiple of this */
-#define AXPY_ROWS 1024    /* shortest run along M that streams well from memory */
-#define DOT_K_CHUNK 512   /* shortest chunk when K is split over tasks: a sum takes about 32 elements' time to finish, \
-                           */
-#define AXPY_K_CHUNK 64   /* a partial sum about 2 elements' */
+#define SERIAL_NS 12000 /* less than this stays in one task */
+#define TASK_NS 4000    /* aimed at per task ... */
+#define MAX_TASKS 32    /* ... but not more tasks than this */
+#define DOT_ROWS 16     /* rows of a task are a multiple of this */
+#define AXPY_ROWS 1024  /* shortest run along M that streams well from memory */
+/* Shortest chunk when K is split over tasks: a sum takes about 32 elements' time to finish, a partial sum about 2. */
+#define DOT_K_CHUNK 512
+#define AXPY_K_CHUNK 64
 #define PASS_FLOATS 65536 /* packed columns held in scratch at once */
 
 static int64_t min64(int64_t a, int64_t b) {

@@ -39,7 +39,7 @@ typedef struct ml_gemv_layout {
 } ml_gemv_layout;
 
 /* The layout of a matmul (op->kind ML_OP_MATMUL); transposed: plan->transposed. */
-void ml_gemv_layout_of(const ml_op *op, bool transposed, ml_gemv_layout *out);
+void ml_gemv_layout_of(const ml_op *op, bool transposed, ml_gemv_layout *l);
 
 /* Bytes of scratch the "gemv" backend of the cpu device needs: plan->scratch_bytes. */
 int64_t ml_gemv_scratch_bytes(const ml_op *op, bool transposed);

@@ -32,7 +32,7 @@ typedef struct ml_sdpa_layout {
 } ml_sdpa_layout;
 
 /* The layout of an attention (op->kind ML_OP_SDPA) that plan->kernel (mr, nr, family) runs. */
-void ml_sdpa_layout_of(const ml_op *op, const ml_kernel_desc *kernel, ml_sdpa_layout *out);
+void ml_sdpa_layout_of(const ml_op *op, const ml_kernel_desc *kernel, ml_sdpa_layout *l);
 
 /* plan->scratch_bytes on the cpu device. */
 int64_t ml_sdpa_scratch_bytes(const ml_op *op, const ml_kernel_desc *kernel, int threads);

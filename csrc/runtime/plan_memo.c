@@ -63,8 +63,7 @@ static bool add_params(signature *s, const ml_op *op) {
         s->at[s->words++] = float_bits(p->alpha) << 32 | float_bits(p->beta);
         s->at[s->words++] = (uint64_t)p->activation | (uint64_t)p->has_c << 8 | (uint64_t)p->has_bias << 9 |
                             (uint64_t)p->transpose_a << 10 | (uint64_t)p->transpose_b << 11 |
-                            (uint64_t)p->skip_hidden << 12 |
-                            (uint64_t)p->backend << 16 | (uint64_t)p->variant << 24;
+                            (uint64_t)p->skip_hidden << 12 | (uint64_t)p->backend << 16 | (uint64_t)p->variant << 24;
         s->at[s->words++] = (uint64_t)p->m;
         s->at[s->words++] = (uint64_t)p->n;
         s->at[s->words++] = (uint64_t)p->k;

@@ -103,6 +103,6 @@ static inline float ml_softmax_nothing(const ml_softmax_job *job) {
 }
 
 /* Tasks over groups of columns that lie side by side (softmax_columns.c). */
-void ml_softmax_columns_task(void *job, int64_t task, int worker);
+void ml_softmax_columns_task(void *arg, int64_t task, int worker);
 
 #endif
