@@ -1,0 +1,57 @@
+// What the matmul kernels share: function constants, places in a batch, and the epilogue.
+#ifndef ML_METAL_MATMUL_H
+#define ML_METAL_MATMUL_H
+
+#include "common/activation.h"
+
+constant bool use_out_source [[function_constant(ML_GPU_FC_USE_OUT_SOURCE)]];
+constant bool do_axpby [[function_constant(ML_GPU_FC_DO_AXPBY)]];
+constant bool has_bias [[function_constant(ML_GPU_FC_HAS_BIAS)]];
+constant int activation [[function_constant(ML_GPU_FC_ACTIVATION)]];
+constant int skip_hidden [[function_constant(ML_GPU_FC_SKIP_HIDDEN)]];
+constant bool has_batch [[function_constant(ML_GPU_FC_HAS_BATCH)]];
+constant int c_dtype [[function_constant(ML_GPU_FC_C_DTYPE)]];
+constant int bias_dtype [[function_constant(ML_GPU_FC_BIAS_DTYPE)]];
+constant int out_dtype [[function_constant(ML_GPU_FC_OUT_DTYPE)]];
+
+// Where item `index` of the batch begins in a, b, c and out.
+struct BatchOffsets {
+    long a, b, c, out;
+};
+
+inline BatchOffsets batch_offsets(constant ml_gpu_matmul &p, uint index) {
+    BatchOffsets o = {0, 0, 0, 0};
+    if (!has_batch)
+        return o;
+    for (int d = p.batch_ndim - 1; d >= 0; d--) {
+        const uint size = uint(p.batch_shape[d]);
+        const long i = long(index % size);
+        index /= size;
+        o.a += i * p.a.batch[d];
+        o.b += i * p.b.batch[d];
+        o.c += i * p.c.batch[d];
+        o.out += i * p.out.batch[d];
+    }
+    return o;
+}
+
+// alpha * sum + beta * c + bias, then the activation, one rounding as it is stored. c and bias are read only where they count.
+struct Epilogue {
+    device const void *c;
+    device const void *bias;
+    device void *out;
+    long c_offset, out_offset;
+
+    void store(constant ml_gpu_matmul &p, float sum, int i, int j) const {
+        float value = do_axpby ? p.alpha * sum : sum;
+        if (use_out_source) {
+            const float source = load_float(c, c_offset + i * p.c.rs + j * p.c.cs, c_dtype);
+            value += do_axpby ? p.beta * source : source;
+        }
+        if (has_bias)
+            value += load_float(bias, i * p.bias_rs + j * p.bias_cs, bias_dtype);
+        store_float(out, out_offset + i * p.out.rs + j * p.out.cs, activate(value, activation), out_dtype);
+    }
+};
+
+#endif
