@@ -20,7 +20,7 @@ struct BatchOffsets {
 };
 
 inline BatchOffsets batch_offsets(constant ml_gpu_matmul &p, uint index) {
-    BatchOffsets o = {0, 0, 0, 0};
+    BatchOffsets o = {p.a.offset, p.b.offset, p.c.offset, p.out.offset};
     if (!has_batch)
         return o;
     for (int d = p.batch_ndim - 1; d >= 0; d--) {
@@ -49,7 +49,7 @@ struct Epilogue {
             value += do_axpby ? p.beta * source : source;
         }
         if (has_bias)
-            value += load_float(bias, i * p.bias_rs + j * p.bias_cs, bias_dtype);
+            value += load_float(bias, p.bias_offset + i * p.bias_rs + j * p.bias_cs, bias_dtype);
         store_float(out, out_offset + i * p.out.rs + j * p.out.cs, activate(value, activation), out_dtype);
     }
 };

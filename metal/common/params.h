@@ -13,9 +13,9 @@
 #define ML_GPU_ROW_DIMS 7
 #define ML_GPU_DIMS 8
 
-/* Element (i, j) of a matrix: i * rs + j * cs; of item b of a batch: + the sum of index_d(b) * batch[d]. */
+/* Element (i, j) of a matrix: offset + i * rs + j * cs; of an item of a batch: + the sum of index_d * batch[d]. */
 typedef struct ml_gpu_matrix {
-    int64_t rs, cs;
+    int64_t offset, rs, cs;
     int64_t batch[ML_GPU_BATCH_DIMS];
 } ml_gpu_matrix;
 
@@ -27,7 +27,7 @@ typedef struct ml_gpu_matmul {
     int32_t batch_shape[ML_GPU_BATCH_DIMS];
     float alpha, beta;
     ml_gpu_matrix a, b, c, out;
-    int64_t bias_rs, bias_cs; /* one of them is 0 */
+    int64_t bias_offset, bias_rs, bias_cs; /* one of the strides is 0 */
 } ml_gpu_matmul;
 
 /* Rows are numbered row-major over shape[0 .. ndim). Row r is query r % seq_q of head r / seq_q % heads. */
@@ -39,13 +39,14 @@ typedef struct ml_gpu_softmax {
     int32_t reserved;
     int64_t x_strides[ML_GPU_ROW_DIMS], mask_strides[ML_GPU_ROW_DIMS], out_strides[ML_GPU_ROW_DIMS];
     int64_t x_step, mask_step, out_step; /* along the row */
+    int64_t x_offset, mask_offset, out_offset;
     int64_t query_offset, window;
-    int64_t sink_step;
+    int64_t sink_offset, sink_step;
 } ml_gpu_softmax;
 
 /* Strides of [batch, head, position, element]. */
 typedef struct ml_gpu_heads {
-    int64_t batch, head, row, step;
+    int64_t offset, batch, head, row, step;
 } ml_gpu_heads;
 
 typedef struct ml_gpu_sdpa {
@@ -56,13 +57,14 @@ typedef struct ml_gpu_sdpa {
     int32_t reserved;
     ml_gpu_heads q, k, v, out, mask;
     int64_t query_offset, window; /* window 0 where there is none */
-    int64_t sink_step;
+    int64_t sink_offset, sink_step;
 } ml_gpu_sdpa;
 
 /* Element-wise kernels: dims outermost first, coalesced by the host; ndim at least 1. */
 typedef struct ml_gpu_elementwise {
     int64_t shape[ML_GPU_DIMS];
     int64_t out_strides[ML_GPU_DIMS], a_strides[ML_GPU_DIMS], b_strides[ML_GPU_DIMS];
+    int64_t out_offset, a_offset, b_offset;
     int64_t size; /* product of shape */
     int32_t ndim;
     float a_value, b_value;       /* operands that are numbers, float kernels */
@@ -145,11 +147,11 @@ typedef struct ml_gpu_elementwise {
 #define ML_GPU_FC_ELEMENT_BYTES 50 /* int: copy without a cast, fill: 1, 2 or 4 */
 
 #ifndef __METAL_VERSION__
-_Static_assert(sizeof(ml_gpu_matrix) == 64, "layout shared with MSL");
-_Static_assert(sizeof(ml_gpu_matmul) == 320 && offsetof(ml_gpu_matmul, a) == 48, "layout shared with MSL");
-_Static_assert(sizeof(ml_gpu_softmax) == 272 && offsetof(ml_gpu_softmax, x_strides) == 56, "layout shared with MSL");
-_Static_assert(sizeof(ml_gpu_sdpa) == 232 && offsetof(ml_gpu_sdpa, q) == 48, "layout shared with MSL");
-_Static_assert(sizeof(ml_gpu_elementwise) == 288 && offsetof(ml_gpu_elementwise, size) == 256,
+_Static_assert(sizeof(ml_gpu_matrix) == 72, "layout shared with MSL");
+_Static_assert(sizeof(ml_gpu_matmul) == 360 && offsetof(ml_gpu_matmul, a) == 48, "layout shared with MSL");
+_Static_assert(sizeof(ml_gpu_softmax) == 304 && offsetof(ml_gpu_softmax, x_strides) == 56, "layout shared with MSL");
+_Static_assert(sizeof(ml_gpu_sdpa) == 280 && offsetof(ml_gpu_sdpa, q) == 48, "layout shared with MSL");
+_Static_assert(sizeof(ml_gpu_elementwise) == 312 && offsetof(ml_gpu_elementwise, size) == 280,
                "layout shared with MSL");
 #endif
 

@@ -132,7 +132,9 @@ static void print_arguments(const mslc_unit *unit, const mslc_kernel *kernel, ms
         const mslc_constant *c = a->condition ? constant_of(unit, a->condition) : NULL;
         mslc_text_printf(out, ", %s, ", a->is_constant ? "true" : "false");
         if (c)
-            mslc_text_printf(out, "[](const unsigned char *sm_block) -> int { return (int)(bool)%s.at(sm_block); }),\n",
+            mslc_text_printf(out,
+                             "[](const unsigned char *sm_block) __attribute__((no_sanitize(\"thread\", \"undefined\")))"
+                             " -> int { return (int)(bool)%s.at(sm_block); }),\n",
                              c->qualified);
         else
             mslc_text_puts(out, "nullptr),\n");
