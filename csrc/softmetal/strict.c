@@ -62,7 +62,8 @@ ml_status sm_strict_compiler(char *command, size_t size) {
 
 static bool about_spaces(const char *line, size_t n) {
     /* Members that the compiler makes by itself have no address space here; in Metal they take each one they need. */
-    if (memmem(line, n, "implicitly-deleted", 18) || memmem(line, n, "in default address space", 24))
+    if (memmem(line, n, "implicitly-deleted", 18) || memmem(line, n, "in default address space", 24) ||
+        memmem(line, n, "no matching conversion", 22))
         return false;
     static const char *const words[] = {"address space", "__generic", "__private", "__global", "__local", "__constant"};
     for (size_t k = 0; k < sizeof words / sizeof words[0]; k++)

@@ -1,0 +1,51 @@
+// Which keys a query sees, and what is added to its scores: causality, window, masks, soft cap. Softmax and attention alike.
+#ifndef ML_METAL_VISIBILITY_H
+#define ML_METAL_VISIBILITY_H
+
+#include "common/types.h"
+
+constant int mask_kind [[function_constant(ML_GPU_FC_MASK_KIND)]];
+constant int mask_dtype [[function_constant(ML_GPU_FC_MASK_DTYPE)]];
+constant bool causal [[function_constant(ML_GPU_FC_CAUSAL)]];
+constant bool has_window [[function_constant(ML_GPU_FC_HAS_WINDOW)]];
+constant bool has_sinks [[function_constant(ML_GPU_FC_HAS_SINKS)]];
+constant int sink_dtype [[function_constant(ML_GPU_FC_SINK_DTYPE)]];
+constant bool has_softcap [[function_constant(ML_GPU_FC_HAS_SOFTCAP)]];
+constant bool has_mask = mask_kind != ML_GPU_MASK_NONE;
+
+// Keys [first, end) that causality and window leave.
+struct KeyRange {
+    int first, end;
+};
+
+inline KeyRange visible_range(int query, int keys, long query_offset, long window) {
+    KeyRange range = {0, keys};
+    const long position = query + query_offset;
+    if (causal || has_window)
+        range.end = int(clamp(position + 1, 0l, long(keys)));
+    if (has_window)
+        range.first = int(clamp(position - window + 1, 0l, long(range.end)));
+    return range;
+}
+
+struct Score {
+    float value;
+    bool visible;
+};
+
+// A raw score (already scaled) of the key whose mask is element i.
+inline Score masked_score(float value, device const void *mask, long i, float softcap) {
+    Score s = {value, true};
+    if (has_softcap)
+        s.value = softcap * precise::tanh(value / softcap);
+    if (mask_kind == ML_GPU_MASK_BOOL) {
+        s.visible = ((device const uchar *)mask)[i] != 0;
+    } else if (mask_kind == ML_GPU_MASK_ADDITIVE) {
+        const float added = load_float(mask, i, mask_dtype);
+        s.visible = added != -INFINITY;
+        s.value += added;
+    }
+    return s;
+}
+
+#endif
