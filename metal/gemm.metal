@@ -23,21 +23,6 @@ constexpr int larger(int a, int b) {
     return a > b ? a : b;
 }
 
-// What invisible keys leave out of the values of an attention: their weights are -0 in a, and b was taken as zero where it is
-// not finite; here such elements come back for the rows that do see them.
-template <typename T>
-float add_visible(float sum, Operand<T> a, Operand<T> b, constant ml_gpu_matmul &p, BatchOffsets at, int i, int j) {
-    for (int k = 0; k < p.k; k++) {
-        const float value = float(b.at(at.b + k * p.b.rs + j * p.b.cs));
-        if (isfinite(value))
-            continue;
-        const float weight = float(a.at(at.a + i * p.a.rs + k * p.a.cs));
-        if (!is_hidden(weight))
-            sum += weight * value;
-    }
-    return sum;
-}
-
 template <typename T, int BM, int BN, int BK, int TM, int TN>
 [[kernel, max_total_threads_per_threadgroup(BlockMMA<float, BM, BN, BK, TM, TN>::threads)]] void
 gemm_simd(device const void *a_data [[buffer(0)]], device const void *b_data [[buffer(1)]],

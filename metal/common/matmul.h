@@ -54,4 +54,19 @@ struct Epilogue {
     }
 };
 
+// What invisible keys leave out of the values of an attention: their weights are -0 in a, and b was taken as zero where it is
+// not finite; here such elements come back for the rows that do see them.
+template <typename T>
+float add_visible(float sum, Operand<T> a, Operand<T> b, constant ml_gpu_matmul &p, BatchOffsets at, int i, int j) {
+    for (int k = 0; k < p.k; k++) {
+        const float value = float(b.at(at.b + k * p.b.rs + j * p.b.cs));
+        if (isfinite(value))
+            continue;
+        const float weight = float(a.at(at.a + i * p.a.rs + k * p.a.cs));
+        if (!is_hidden(weight))
+            sum += weight * value;
+    }
+    return sum;
+}
+
 #endif

@@ -237,6 +237,7 @@ static void edit_constants(mslc_unit *unit) {
         } else {
             text = mslc_format(unit,
                                "static const struct sm_derived_%s { typedef %s type;"
+                               " __attribute__((no_sanitize(\"thread\", \"undefined\")))"
                                " type at(const unsigned char *sm_block) const { return (type)(%s); }"
                                " type operator()() const { return at(metal::sm::self()->constants); }"
                                " operator type() const { return (*this)(); } } %s{};",
