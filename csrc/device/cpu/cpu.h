@@ -108,6 +108,7 @@ typedef struct ml_gemv_block {
     int64_t rows, k;
     int n;
     bool accumulate;
+    bool stream; /* w is large and the next rows follow in memory: worth fetching ahead. A hint: nothing is read */
 } ml_gemv_block;
 typedef void (*ml_gemv_block_fn)(const ml_gemv_block *block);
 
@@ -123,8 +124,8 @@ typedef struct ml_gemv_store {
 
 /* X for "dot": blocks of 32 elements of k, each block [column][32], so that a kernel reads it front to back:
  *   X(p, j) = x[p / 32 * 32 * total + j * 32 + p % 32], zeros where p >= k.
- * With one column this is the column itself, which may then end at k. pairs: for bf16 rows, which are read as even and odd
- * elements; within a block the order is then the tier's own, and it is complete. */
+ * With one column this is the column itself, which may then end at k. pairs: for bf16 rows, which are read as even and
+ * odd elements; within a block the order is then the tier's own, and it is complete. */
 enum { ML_GEMV_X_BLOCK = 32 };
 typedef struct ml_gemv_x_layout {
     int n, total; /* columns written; columns of a block */
@@ -135,8 +136,8 @@ typedef struct ml_gemv_impl {
     ml_gemv_block_fn dot[3], axpy[3]; /* [ML_F32..ML_BF16] of W */
     /* Lays out k rows and to.n columns of src from dst, the place of its first column, on. */
     void (*pack_x)(float *dst, const ml_mat *src, int64_t k, ml_gemv_x_layout to);
-    /* dst[i * ld + p] = src(i, p) as f32, i < rows, p < k: blocks of a W that neither kernel can read in place, and X for
-     * "axpy". */
+    /* dst[i * ld + p] = src(i, p) as f32, i < rows, p < k: blocks of a W that neither kernel can read in place, and X
+     * for "axpy". */
     void (*pack_w)(float *dst, int64_t ld, const ml_mat *src, int64_t rows, int64_t k);
     void (*store)(const ml_gemv_store *store);
 } ml_gemv_impl;

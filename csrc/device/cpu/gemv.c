@@ -14,13 +14,17 @@
 #include <stdatomic.h>
 
 enum {
-    DOT_X_FLOATS = 8192, /* columns of one k block stay in the nearest cache beside the rows */
+    DOT_X_FLOATS = 16384, /* columns of one k block stay in the nearest cache beside the rows */
     DOT_K_MIN = 512,
     AXPY_K_ONE = 16,   /* steps of k per pass over the sums: one column */
     AXPY_K_MANY = 128, /* more columns: the sums cost more than the weights */
     PACK_ROWS = 16,
     PACK_TASK_FLOATS = 2048,
     PACK_PARALLEL_FLOATS = 8192,
+    STREAM_HALF_BYTES = 512 << 10,
+    STREAM_F32_BYTES = 24 << 20,
+    STREAM_DOT_ROW = 4096,
+    STREAM_AXPY_ROW = 8192,
     MAX_RUNS = 64
 };
 
@@ -173,6 +177,19 @@ typedef struct span {
     int64_t row, rows, k, k_end;
 } span;
 
+/* Whether W is worth fetching ahead: not when it may well be in a cache that delivers it fast enough without. "dot"
+ * goes through memory row by row, and long rows are good streams by themselves; "axpy" reads a short piece of each of
+ * many rows, and where these are short too they follow closely. */
+static bool streams(const run *r, const ml_mat *a) {
+    const int64_t size = (int64_t)ml_dtype_size_of(a->dtype), bytes = r->l.m * r->l.k * size;
+    if (bytes <= (size == 2 ? STREAM_HALF_BYTES : STREAM_F32_BYTES))
+        return false;
+    if (r->l.order == ML_GEMV_AXPY)
+        return r->l.m * size >= STREAM_AXPY_ROW;
+    const int64_t gap = (a->rs - r->l.k) * size;
+    return r->l.k * size <= STREAM_DOT_ROW && gap >= 0 && gap < 64;
+}
+
 /* y = the sums of one panel. */
 static void products(const run *r, const item *it, const columns *x, span s, float *y) {
     const ml_mat *a = &it->p.a;
@@ -204,6 +221,7 @@ static void products(const run *r, const item *it, const columns *x, span s, flo
         }
         return;
     }
+    b.stream = streams(r, a);
     int64_t step = axpy ? (n == 1 ? AXPY_K_ONE : AXPY_K_MANY) : DOT_X_FLOATS / n / ML_GEMV_X_PAD * ML_GEMV_X_PAD;
     if (!axpy && step < DOT_K_MIN)
         step = DOT_K_MIN;

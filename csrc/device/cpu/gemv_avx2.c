@@ -6,6 +6,7 @@
 #define W 8
 typedef __m256 vf;
 typedef __m128i vh;
+typedef __m256i vw;
 typedef __m256i v_tail;
 
 #define V_FN static inline __attribute__((always_inline))
@@ -51,17 +52,26 @@ V_FN vf v_from_bf16(vh h) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
 }
 /* 16 bf16 are 8 words of two: the upper half of each is the odd element as it stands, the lower one is a shift away. */
-V_FN vf v_even_bf16(const void *p) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_loadu_si256(p), 16));
+V_FN vf v_even_of(vw words) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(words, 16));
 }
-V_FN vf v_odd_bf16(const void *p) {
-    return _mm256_castsi256_ps(_mm256_and_si256(_mm256_loadu_si256(p), _mm256_set1_epi32((int)0xffff0000u)));
+V_FN vf v_odd_of(vw words) {
+    return _mm256_castsi256_ps(_mm256_and_si256(words, _mm256_set1_epi32((int)0xffff0000u)));
 }
-V_FN void v_pair_bf16_tail(const void *p, int64_t n, vf *even, vf *odd) {
+V_FN vw v_load_words(const void *p) {
+    return _mm256_loadu_si256(p);
+}
+V_FN vw v_load_words_tail(const void *p, int64_t n) {
     uint16_t copy[2 * W] = {0};
     memcpy(copy, p, (size_t)n * sizeof(uint16_t));
-    *even = v_even_bf16(copy);
-    *odd = v_odd_bf16(copy);
+    return v_load_words(copy);
+}
+V_FN vf v_lanes_in_order(vf v) { /* 128-bit halves interleaved by pairs of floats -> in order */
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(v), 0xd8));
+}
+V_FN void v_unzip(vf a, vf b, vf *even, vf *odd) {
+    *even = v_lanes_in_order(_mm256_shuffle_ps(a, b, 0x88));
+    *odd = v_lanes_in_order(_mm256_shuffle_ps(a, b, 0xdd));
 }
 V_FN void v_narrow_f16(uint16_t *p, vf v) {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
@@ -75,6 +85,11 @@ V_FN void v_narrow_bf16(uint16_t *p, vf v) {
     r = _mm256_blendv_epi8(r, _mm256_or_si256(high, _mm256_set1_epi32(0x40)), nan);
     r = _mm256_permute4x64_epi64(_mm256_packus_epi32(r, r), 0x08);
     _mm_storeu_si128((__m128i *)p, _mm256_castsi256_si128(r));
+}
+V_FN void v_zip(vf even, vf odd, vf *a, vf *b) {
+    const vf low = _mm256_unpacklo_ps(even, odd), high = _mm256_unpackhi_ps(even, odd);
+    *a = _mm256_permute2f128_ps(low, high, 0x20);
+    *b = _mm256_permute2f128_ps(low, high, 0x31);
 }
 /* Transposed additions: within each 128-bit lane first, then across the lanes. */
 V_FN void v_sum4(vf a, vf b, vf c, vf d, float *out) {

@@ -4,14 +4,16 @@
  *   v_zero, v_set1, v_load, v_store, v_add, v_fma(a, b, c) = a * b + c
  *   v_tail                  a mask of the first n < W floats; v_tail_of(n), v_load_tail, v_store_tail
  *   vh, v_load16(p), v_load16_tail(p, n)  W (n < W and zeros) 16-bit elements; v_from_f16, v_from_bf16 of them
- *   v_even_bf16(p), v_odd_bf16(p)    every other one of 2 W bf16 at p; v_pair_bf16_tail(p, n, &even, &odd): of n < 2 W
+ *   vw, v_load_words(p), v_load_words_tail(p, n)  2 W (n < 2 W and zeros) bf16
+ *   v_even_of, v_odd_of     every other one of them
+ *   v_unzip(a, b, &even, &odd) the same of two vectors; v_zip(even, odd, &a, &b) back
  *   v_narrow_f16, v_narrow_bf16 (W elements)
  *   v_sum4(a, b, c, d, out) out[0..3] = the sums of four vectors; how each is formed depends on nothing else
  *   DOT_COLS, dot_rows(dt, n), dot_chains(n)  most columns of a tile; its rows; accumulators along k for each sum
  *   dot_keeps(sums)  whether a tile with so many sums has a register to spare for an operand that several products use
  *   AXPY_COLS, axpy_vectors(n)                most columns of a tile; its vectors along the rows
  *   ML_GEMV_IMPL            the name of the table
- * and may define dot_f16_1, a kernel of its own for one column of f16 rows, with ML_GEMV_OWN_DOT_F16_1.
+ * and may define dot_f16_1 and axpy_f16_1, kernels of its own for f16 and one column, with ML_GEMV_OWN_F16_1.
  *
  * Tile functions are inlined into one function for each (dtype, n) with all of these constant, so that the accumulators
  * live in registers. */
@@ -51,7 +53,7 @@ ML_INLINE vf load_w_tail(const void *p, int dt, int64_t count, v_tail tail) {
 
 /* Vector l of a unit of a row: W elements as they stand, or the even (0) and odd (1) ones of 2 W bf16. */
 ML_INLINE vf dot_w(const void *p, int dt, int l) {
-    return dt != ML_BF16 ? load_w(p, dt) : l == 0 ? v_even_bf16(p) : v_odd_bf16(p);
+    return dt != ML_BF16 ? load_w(p, dt) : l == 0 ? v_even_of(v_load_words(p)) : v_odd_of(v_load_words(p));
 }
 
 typedef struct dot_sums {
@@ -73,6 +75,24 @@ ML_INLINE vf keep(vf v, dot_shape t) {
 /* Adds the products of one unit of k. The shorter side of the tile stays in registers. */
 ML_INLINE void dot_unit(dot_sums *s, dot_shape t, int chain, const void *w, int64_t ldw, const float *x) {
     const int unit = t.dt == ML_BF16 ? 2 : 1;
+    if (unit == 2 && t.rows > t.n) {
+        vf xv[2][DOT_COLS];
+        ML_UNROLL for (int j = 0; j < t.n; j++) {
+            xv[0][j] = v_load(x + j * ML_GEMV_X_BLOCK);
+            xv[1][j] = v_load(x + j * ML_GEMV_X_BLOCK + W);
+        }
+        ML_UNROLL for (int r = 0; r < t.rows; r++) {
+            vw words = v_load_words(at(w, t.dt, r * ldw));
+            __asm__("" : "+v"(words)); /* one load for both halves; see keep() */
+            const vf even = v_even_of(words), odd = v_odd_of(words);
+            ML_UNROLL for (int j = 0; j < t.n; j++) {
+                vf *acc = s->acc[r][j];
+                acc[chain] = v_fma(even, xv[0][j], acc[chain]);
+                acc[(chain + 1) % t.chains] = v_fma(odd, xv[1][j], acc[(chain + 1) % t.chains]);
+            }
+        }
+        return;
+    }
     ML_UNROLL for (int l = 0; l < unit; l++) {
         const int c = (chain + l) % t.chains;
         if (t.rows <= t.n) {
@@ -98,8 +118,8 @@ ML_INLINE void dot_tail(dot_sums *s, dot_shape t, const void *w, int64_t ldw, co
     ML_UNROLL for (int r = 0; r < t.rows; r++) {
         const void *wr = at(w, t.dt, r * ldw);
         if (t.dt == ML_BF16) {
-            vf even, odd;
-            v_pair_bf16_tail(wr, count, &even, &odd);
+            const vw words = v_load_words_tail(wr, count);
+            const vf even = v_even_of(words), odd = v_odd_of(words);
             ML_UNROLL for (int j = 0; j < t.n; j++) {
                 vf *acc = s->acc[r][j];
                 acc[0] = v_fma(even, v_load(x + j * ML_GEMV_X_BLOCK), acc[0]);
@@ -149,16 +169,17 @@ ML_INLINE void dot_tile(const ml_gemv_block *b, dot_shape t, int64_t row, int co
         }
     }
     int64_t p = 0;
+    const char *ahead = at(w, t.dt, t.rows * ldw);
     for (; p + turn <= k; p += turn) {
         ML_UNROLL for (int u = 0; u < turn / W; u += unit)
             dot_unit(&s, t, u % t.chains, at(w, t.dt, u * W), ldw,
                      x + u * W / ML_GEMV_X_BLOCK * x_step + u * W % ML_GEMV_X_BLOCK);
-#ifdef PF
-        ML_UNROLL for (int r = 0; r < t.rows; r++) {
-            ML_UNROLL for (int q = 0; q < turn * (t.dt ? 2 : 4); q += 64)
-                __builtin_prefetch((const char *)at(w, t.dt, (t.rows * PF + r) * ldw) + q, 0, 3);
+        if (b->stream) {
+            /* The next tile, in the order of memory: the rows of a tile are too many short streams for the hardware. */
+            const int bytes = turn * t.rows * (t.dt == ML_F32 ? 4 : 2);
+            ML_UNROLL for (int line = 0; line < bytes / 64; line++) __builtin_prefetch(ahead + line * 64, 0, 2);
+            ahead += bytes;
         }
-#endif
         w = at(w, t.dt, turn);
         x += turn / ML_GEMV_X_BLOCK * x_step;
     }
@@ -205,29 +226,67 @@ ML_INLINE void all_columns(const ml_gemv_block *b, const part_fn *by_n, int cols
     }
 }
 
+enum { AXPY_AHEAD = 4 }; /* tiles along a row that are fetched ahead: 0.5 to 2 KiB */
+
 /* ---- axpy ------------------------------------------------------------------------------------------------------ */
+
+/* Vectors v and v + 1 of the sums. While bf16 weights are added they hold the even and the odd elements. */
+ML_INLINE void axpy_load(vf *acc, const float *y, bool pairs) {
+    acc[0] = v_load(y);
+    if (pairs)
+        v_unzip(acc[0], v_load(y + W), &acc[0], &acc[1]);
+}
 
 ML_INLINE void axpy_tile(const ml_gemv_block *b, int dt, int vectors, int n, int64_t row, int col) {
     const int64_t ldy = b->ldy, x_cs = b->x_cs;
+    const bool pairs = dt == ML_BF16 && vectors % 2 == 0;
+    const int unit = pairs ? 2 : 1;
     float *y = b->y + col * ldy + row;
     const float *x = b->x + col * x_cs;
     const void *w = at(b->w, dt, row);
-    vf acc[8][AXPY_COLS];
-    ML_UNROLL for (int v = 0; v < vectors; v++) {
-        ML_UNROLL for (int j = 0; j < n; j++) acc[v][j] = b->accumulate ? v_load(y + j * ldy + v * W) : v_zero();
+    vf acc[AXPY_COLS][8];
+    ML_UNROLL for (int j = 0; j < n; j++) {
+        ML_UNROLL for (int v = 0; v < vectors; v += unit) {
+            if (b->accumulate) {
+                axpy_load(&acc[j][v], y + j * ldy + v * W, pairs);
+            } else {
+                acc[j][v] = v_zero();
+                acc[j][v + unit - 1] = v_zero();
+            }
+        }
     }
     for (int64_t p = 0; p < b->k; p++) {
         vf wv[8];
-        ML_UNROLL for (int v = 0; v < vectors; v++) wv[v] = load_w(at(w, dt, v * W), dt);
+        if (b->stream) {
+            const int bytes = vectors * W * (dt == ML_F32 ? 4 : 2);
+            ML_UNROLL for (int line = 0; line < (bytes + 63) / 64; line++)
+                __builtin_prefetch((const char *)w + AXPY_AHEAD * bytes + line * 64, 0, 2);
+        }
+        ML_UNROLL for (int v = 0; v < vectors; v += unit) {
+            if (pairs) {
+                vw words = v_load_words(at(w, dt, v * W));
+                __asm__("" : "+v"(words));
+                wv[v] = v_even_of(words);
+                wv[v + 1] = v_odd_of(words);
+            } else {
+                wv[v] = load_w(at(w, dt, v * W), dt);
+            }
+        }
         ML_UNROLL for (int j = 0; j < n; j++) {
             const vf xv = v_set1(x[j * x_cs]);
-            ML_UNROLL for (int v = 0; v < vectors; v++) acc[v][j] = v_fma(wv[v], xv, acc[v][j]);
+            ML_UNROLL for (int v = 0; v < vectors; v++) acc[j][v] = v_fma(wv[v], xv, acc[j][v]);
         }
         w = at(w, dt, b->ldw);
         x += b->x_rs;
     }
-    ML_UNROLL for (int v = 0; v < vectors; v++) {
-        ML_UNROLL for (int j = 0; j < n; j++) v_store(y + j * ldy + v * W, acc[v][j]);
+    ML_UNROLL for (int j = 0; j < n; j++) {
+        ML_UNROLL for (int v = 0; v < vectors; v += unit) {
+            if (pairs)
+                v_zip(acc[j][v], acc[j][v + 1], &acc[j][v], &acc[j][v + 1]);
+            v_store(y + j * ldy + v * W, acc[j][v]);
+            if (pairs)
+                v_store(y + j * ldy + (v + 1) * W, acc[j][v + 1]);
+        }
     }
 }
 
@@ -281,7 +340,6 @@ ML_INLINE void axpy_part(const ml_gemv_block *b, int dt, int n, int64_t row, int
 #endif
 #define KERNELS(suffix, dt)                                                                                            \
     FROM_2(DOT_N, suffix, dt)                                                                                          \
-    AXPY_N(suffix, dt, 1)                                                                                              \
     FROM_2(AXPY_N, suffix, dt)                                                                                         \
     static void dot_##suffix(const ml_gemv_block *b) {                                                                 \
         static const part_fn by_n[] = LIST_N(dot_##suffix);                                                            \
@@ -293,8 +351,11 @@ ML_INLINE void axpy_part(const ml_gemv_block *b, int dt, int n, int64_t row, int
     }
 DOT_N(f32, ML_F32, 1)
 DOT_N(bf16, ML_BF16, 1)
-#ifndef ML_GEMV_OWN_DOT_F16_1
+AXPY_N(f32, ML_F32, 1)
+AXPY_N(bf16, ML_BF16, 1)
+#ifndef ML_GEMV_OWN_F16_1
 DOT_N(f16, ML_F16, 1)
+AXPY_N(f16, ML_F16, 1)
 #endif
 KERNELS(f32, ML_F32)
 KERNELS(f16, ML_F16)
@@ -366,6 +427,27 @@ static void store_run(void *dst, const float *src, ml_dtype dt, int64_t stride, 
 
 /* ---- packing ----------------------------------------------------------------------------------------------------- */
 
+/* d[j * 32 + i] = rows[i * n + j]: 4 x 4 at a time. */
+static void transpose_block(float *d, const float *rows, int n) {
+    int j = 0;
+    for (; j + 4 <= n; j += 4) {
+        for (int i = 0; i < ML_GEMV_X_BLOCK; i += 4) {
+            __m128 a = _mm_loadu_ps(rows + i * n + j), b = _mm_loadu_ps(rows + (i + 1) * n + j);
+            __m128 c = _mm_loadu_ps(rows + (i + 2) * n + j), e = _mm_loadu_ps(rows + (i + 3) * n + j);
+            _MM_TRANSPOSE4_PS(a, b, c, e);
+            float *to = d + j * ML_GEMV_X_BLOCK + i;
+            _mm_storeu_ps(to, a);
+            _mm_storeu_ps(to + ML_GEMV_X_BLOCK, b);
+            _mm_storeu_ps(to + 2 * ML_GEMV_X_BLOCK, c);
+            _mm_storeu_ps(to + 3 * ML_GEMV_X_BLOCK, e);
+        }
+    }
+    for (; j < n; j++) {
+        for (int i = 0; i < ML_GEMV_X_BLOCK; i++)
+            d[j * ML_GEMV_X_BLOCK + i] = rows[i * n + j];
+    }
+}
+
 static void pack_x(float *dst, const ml_mat *src, int64_t k, ml_gemv_x_layout to) {
     float rows[ML_GEMV_X_BLOCK * 16];
     const bool by_rows = src->cs == 1 && to.n > 1;
@@ -373,28 +455,25 @@ static void pack_x(float *dst, const ml_mat *src, int64_t k, ml_gemv_x_layout to
         const int count = k - p < ML_GEMV_X_BLOCK ? (int)(k - p) : ML_GEMV_X_BLOCK;
         const ml_mat m = {(char *)src->data + p * src->rs * (int64_t)ml_dtype_size_of(src->dtype), src->rs, src->cs,
                           src->dtype};
-        if (by_rows)
+        if (by_rows) {
             load_2d(rows, &m, to.n, 0, count * to.n);
-        for (int j = 0; j < to.n; j++) {
-            float column[ML_GEMV_X_BLOCK];
-            float *d = dst + j * ML_GEMV_X_BLOCK;
-            if (by_rows) {
-                for (int i = 0; i < count; i++)
-                    column[i] = rows[i * to.n + j];
-            } else {
-                load_run(column, at(m.data, (int)m.dtype, j * m.cs), m.dtype, m.rs, count);
+            if (count < ML_GEMV_X_BLOCK)
+                memset(rows + count * to.n, 0, (size_t)((ML_GEMV_X_BLOCK - count) * to.n) * sizeof(float));
+            transpose_block(dst, rows, to.n);
+        } else {
+            for (int j = 0; j < to.n; j++) {
+                float *d = dst + j * ML_GEMV_X_BLOCK;
+                load_run(d, at(m.data, (int)m.dtype, j * m.cs), m.dtype, m.rs, count);
+                if (count < ML_GEMV_X_BLOCK)
+                    memset(d + count, 0, (size_t)(ML_GEMV_X_BLOCK - count) * sizeof(float));
             }
-            for (int i = count; i < ML_GEMV_X_BLOCK; i++)
-                column[i] = 0.0f;
-            if (!to.pairs) {
-                memcpy(d, column, sizeof column);
-                continue;
-            }
-            for (int u = 0; u < ML_GEMV_X_BLOCK; u += 2 * W) {
-                ML_UNROLL for (int i = 0; i < W; i++) {
-                    d[u + i] = column[u + 2 * i];
-                    d[u + W + i] = column[u + 2 * i + 1];
-                }
+        }
+        if (to.pairs) {
+            for (float *d = dst; d < dst + ML_GEMV_X_BLOCK * to.n; d += 2 * W) {
+                vf even, odd;
+                v_unzip(v_load(d), v_load(d + W), &even, &odd);
+                v_store(d, even);
+                v_store(d + W, odd);
             }
         }
     }
