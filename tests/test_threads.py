@@ -110,3 +110,33 @@ def test_number_of_threads():
         assert np.asarray(ml.matmul(a, b, backend="mlx")).tobytes() == one
     finally:
         ml.set_num_threads(0)
+
+
+@pytest.mark.parametrize("backend", ["mlx", "gemv", "mps"])
+def test_the_number_of_threads_changes_while_others_multiply(backend):
+    # scratch is sized before the work is dealt: more threads must not mean more of it than there is
+    shapes = [(200, 180, 160), (1, 900, 700), (64, 31, 500)]
+    problems = [_problem(0, *shape) for shape in shapes]
+    expected = [np.asarray(ml.matmul(a, b, backend=backend)).tobytes() for a, b in problems]
+    stop, wrong = threading.Event(), []
+
+    def work():
+        while not stop.is_set():
+            for (a, b), right in zip(problems, expected, strict=True):
+                if backend != "mps" and np.asarray(ml.matmul(a, b, backend=backend)).tobytes() != right:
+                    wrong.append((a.shape, b.shape))
+                    return
+                ml.matmul(a, b, backend=backend)
+
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    try:
+        for w in workers:
+            w.start()
+        for i in range(400):
+            ml.set_num_threads(1 + i * 5 % 8)
+    finally:
+        stop.set()
+        for w in workers:
+            w.join()
+        ml.set_num_threads(0)
+    assert not wrong

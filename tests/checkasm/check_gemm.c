@@ -1,71 +1,10 @@
 /* The tiled GEMM's kernels: packing in every layout, micro-kernels at every edge tile. */
-#include "checkasm.h"
+#include "matrix.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const ml_dtype dtypes[] = {ML_F32, ML_F16, ML_BF16};
-
-/* ---- matrices in guarded memory ---- */
-
-typedef enum layout { ROWS, COLUMNS, ROWS_APART, COLUMNS_APART, STEPS, BACKWARDS, LAYOUT_COUNT } layout;
-static const char *const layout_names[LAYOUT_COUNT] = {"rows",          "columns", "rows apart",
-                                                       "columns apart", "steps",   "backwards"};
-
-typedef struct matrix {
-    check_buffer buffer;
-    ml_mat mat;
-    int64_t m, n;
-} matrix;
-
-/* m x n elements; the memory ends with the last of them. */
-static void matrix_alloc(matrix *x, ml_dtype dtype, int64_t m, int64_t n, layout kind) {
-    int64_t rs = n, cs = 1, size = (int64_t)ml_dtype_size_of(dtype);
-    switch (kind) {
-    case COLUMNS:
-        rs = 1;
-        cs = m;
-        break;
-    case ROWS_APART:
-        rs = n + 3;
-        break;
-    case COLUMNS_APART:
-        rs = 1;
-        cs = m + 5;
-        break;
-    case STEPS:
-        cs = 3;
-        rs = 3 * n + 1;
-        break;
-    case BACKWARDS:
-        rs = -n;
-        cs = -1;
-        break;
-    default:
-        break;
-    }
-    int64_t span = m > 0 && n > 0 ? (m - 1) * llabs(rs) + (n - 1) * llabs(cs) + 1 : 0;
-    check_alloc(&x->buffer, (size_t)(span * size), (size_t)size);
-    int64_t first = (rs < 0 ? -rs * (m - 1) : 0) + (cs < 0 ? -cs * (n - 1) : 0);
-    x->mat = (ml_mat){.data = x->buffer.data + first * size, .rs = rs, .cs = cs, .dtype = dtype};
-    x->m = m;
-    x->n = n;
-}
-
-static void *at(const ml_mat *x, int64_t i, int64_t j) {
-    return (char *)x->data + (i * x->rs + j * x->cs) * (int64_t)ml_dtype_size_of(x->dtype);
-}
-
-static double value_at(const ml_mat *x, int64_t i, int64_t j) {
-    return ml_load_element(x->dtype, at(x, i, j));
-}
-
-static void matrix_fill(matrix *x, check_values values) {
-    for (int64_t i = 0; i < x->m; i++)
-        check_fill(x->mat.dtype, at(&x->mat, i, 0), x->n, x->mat.cs, values);
-}
 
 /* ---- packing ---- */
 
@@ -76,7 +15,7 @@ static void check_pack_case(ml_gemm_pack_fn pack, int width, const matrix *src, 
     const float *got = (const float *)(const void *)dst.data;
     for (int64_t p = 0; p < k; p++) {
         for (int64_t i = 0; i < width; i++) {
-            double want = i < src->m ? value_at(&src->mat, i, p) : 0.0;
+            double want = i < src->m ? matrix_value(&src->mat, i, p) : 0.0;
             if (!check_same((double)got[p * width + i], want)) {
                 check_fail("row %lld of %lld, k %lld of %lld: %g, not %g", (long long)i, (long long)src->m,
                            (long long)p, (long long)k, (double)got[p * width + i], want);
@@ -94,10 +33,11 @@ static void check_pack(const char *name, ml_gemm_pack_fn pack, int width) {
     for (size_t d = 0; d < 3; d++) {
         for (int kind = 0; kind < LAYOUT_COUNT; kind++) {
             for (int count = 1; count <= width; count++) {
-                check_begin("%s %s, %s, %d of %d", name, ml_dtype_name(dtypes[d]), layout_names[kind], count, width);
+                check_begin("%s %s, %s, %d of %d", name, ml_dtype_name(check_dtypes[d]), layout_names[kind], count,
+                            width);
                 for (size_t k = 0; k < sizeof depths / sizeof depths[0]; k++) {
                     matrix src;
-                    matrix_alloc(&src, dtypes[d], count, depths[k], (layout)kind);
+                    matrix_alloc(&src, check_dtypes[d], count, depths[k], (layout)kind);
                     matrix_fill(&src, (check_values)check_range(0, CHECK_VALUES_COUNT - 1));
                     check_pack_case(pack, width, &src, depths[k]);
                     if (kind == ROWS && depths[k] > 0) { /* the same row, the same element, again and again */
@@ -170,13 +110,13 @@ static void case_alloc(tile_case *t) {
     t->tile.acc_store = t->sums == SUMS_STORE || t->sums == SUMS_LOAD_STORE;
 
     layout out_layout = check_rand() % 2 ? ROWS_APART : (layout)check_range(0, LAYOUT_COUNT - 1);
-    matrix_alloc(&t->out, dtypes[check_range(0, 2)], t->m, t->n, out_layout);
+    matrix_alloc(&t->out, check_dtypes[check_range(0, 2)], t->m, t->n, out_layout);
     t->tile.out = t->out.mat;
 
     /* c: none, another matrix, out itself, one row or column or number for all. */
     t->aliased = false;
     int kind = (int)check_range(0, 5);
-    matrix_alloc(&t->c, dtypes[check_range(0, 2)], t->m, t->n, (layout)check_range(0, LAYOUT_COUNT - 1));
+    matrix_alloc(&t->c, check_dtypes[check_range(0, 2)], t->m, t->n, (layout)check_range(0, LAYOUT_COUNT - 1));
     matrix_alloc(&t->c_copy, t->out.mat.dtype, t->m, t->n, ROWS);
     matrix_fill(&t->c, t->values);
     if (kind > 1) {
@@ -191,13 +131,14 @@ static void case_alloc(tile_case *t) {
         matrix_fill(&t->out, t->values);
         for (int64_t i = 0; i < t->m; i++)
             for (int64_t j = 0; j < t->n; j++)
-                memcpy(at(&t->c_copy.mat, i, j), at(&t->out.mat, i, j), ml_dtype_size_of(t->out.mat.dtype));
+                memcpy(matrix_at(&t->c_copy.mat, i, j), matrix_at(&t->out.mat, i, j),
+                       ml_dtype_size_of(t->out.mat.dtype));
         t->c_before = t->c_copy.mat;
     }
     t->tile.beta = check_rand() % 2 ? 1.0f : (float)check_range(-3, 3);
     t->tile.alpha = check_rand() % 2 ? 1.0f : (float)check_range(-3, 3) * 0.5f;
 
-    matrix_alloc(&t->bias, dtypes[check_range(0, 2)], t->m, t->n, (layout)check_range(0, LAYOUT_COUNT - 1));
+    matrix_alloc(&t->bias, check_dtypes[check_range(0, 2)], t->m, t->n, (layout)check_range(0, LAYOUT_COUNT - 1));
     matrix_fill(&t->bias, t->values);
     int bias = (int)check_range(0, 3);
     if (bias > 0) {
@@ -244,13 +185,13 @@ static void run_reference(const tile_case *t, const ml_gemm_impl *impl, matrix *
             tile.acc_store = false;
             tile.b_stride = nr;
             tile.out = result->mat;
-            tile.out.data = at(&result->mat, i, j);
+            tile.out.data = matrix_at(&result->mat, i, j);
             if (tile.c_in.data) {
                 tile.c_in = t->c_before;
-                tile.c_in.data = at(&t->c_before, i, j);
+                tile.c_in.data = matrix_at(&t->c_before, i, j);
             }
             if (tile.bias.data)
-                tile.bias.data = at(&t->tile.bias, i, j);
+                tile.bias.data = matrix_at(&t->tile.bias, i, j);
             impl->ukr(t->k, floats(&a), floats(&b), &tile);
         }
     }
@@ -305,16 +246,16 @@ static void check_result(const tile_case *t, const matrix *reference) {
             e.value *= (double)tile->alpha;
             e.magnitude *= fabs((double)tile->alpha);
             if (tile->c_in.data) {
-                double c = (double)tile->beta * value_at(&t->c_before, i, j);
+                double c = (double)tile->beta * matrix_value(&t->c_before, i, j);
                 e.value += c;
                 e.magnitude += fabs(c);
             }
             if (tile->bias.data) {
-                double bias = value_at(&tile->bias, i, j);
+                double bias = matrix_value(&tile->bias, i, j);
                 e.value += bias;
                 e.magnitude += fabs(bias);
             }
-            double got = value_at(&tile->out, i, j), want = e.value;
+            double got = matrix_value(&tile->out, i, j), want = e.value;
             double bound = sum_bound(t, e.magnitude);
             if (tile->activation != ML_ACT_NONE) {
                 want = (double)ml_activate(tile->activation, (float)want);
@@ -325,7 +266,7 @@ static void check_result(const tile_case *t, const matrix *reference) {
                     want = 0.0;
             }
             bound += check_rounding(tile->out.dtype, fabs(want) + bound);
-            double ref = value_at(&reference->mat, i, j);
+            double ref = matrix_value(&reference->mat, i, j);
             bool exact = t->values == CHECK_INTEGERS && tile->activation == ML_ACT_NONE;
             if (!check_close(got, want, bound) || (exact && !check_same(got, ref))) {
                 check_fail("(%lld, %lld): %.9g, not %.9g within %.2g (reference kernel %.9g); alpha %g beta %g c %d%s "
@@ -344,19 +285,13 @@ static void check_untouched(tile_case *t) {
     size_t size = ml_dtype_size_of(t->out.mat.dtype);
     for (int64_t i = 0; i < t->m; i++) {
         for (int64_t j = 0; j < t->n; j++) {
-            unsigned char *element = at(&t->out.mat, i, j);
-            bool as_before = t->aliased && memcmp(element, at(&t->c_copy.mat, i, j), size) == 0;
+            unsigned char *element = matrix_at(&t->out.mat, i, j);
+            bool as_before = t->aliased && memcmp(element, matrix_at(&t->c_copy.mat, i, j), size) == 0;
             if (!t->tile.acc_store || as_before)
                 memset(element, CHECK_PATTERN, size);
         }
     }
-    for (size_t byte = 0; byte < t->out.buffer.bytes; byte++) {
-        if (t->out.buffer.data[byte] != CHECK_PATTERN) {
-            check_fail("byte %zu of out, not an element of the tile, was written", byte);
-            break;
-        }
-    }
-    check_guards(&t->out.buffer, "out");
+    matrix_check_erased(&t->out, "out");
     check_guards(&t->acc, "partial sums");
 }
 
@@ -429,10 +364,10 @@ void bench_gemm(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
     bench_arg arg = {.impl = impl, .k = K, .panel_a = floats(&a), .panel_b = floats(&b)};
     for (size_t d = 0; d < 3; d++) {
         for (int kind = ROWS; kind <= COLUMNS; kind++) {
-            matrix_alloc(&out, dtypes[d], impl->mr, impl->nr, (layout)kind);
+            matrix_alloc(&out, check_dtypes[d], impl->mr, impl->nr, (layout)kind);
             arg.tile = (ml_ukr_tile){.m = impl->mr, .n = impl->nr, .b_stride = impl->nr, .alpha = 1.0f, .out = out.mat};
-            snprintf(what, sizeof what, "ukr %dx%d k %d out %s %s", impl->mr, impl->nr, K, ml_dtype_name(dtypes[d]),
-                     layout_names[kind]);
+            snprintf(what, sizeof what, "ukr %dx%d k %d out %s %s", impl->mr, impl->nr, K,
+                     ml_dtype_name(check_dtypes[d]), layout_names[kind]);
             check_bench(what, bench_ukr, &arg, 2.0 * impl->mr * impl->nr * K, "GFLOP/s");
             check_free(&out.buffer);
         }
@@ -449,8 +384,9 @@ void bench_gemm(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
                 int64_t width = packs[i].width;
                 arg.pack = packs[i].fn;
                 arg.count = width;
-                arg.src = (ml_mat){raw.data, kind == 1 ? K : kind + 1, kind == 1 ? 1 : width * (kind + 1), dtypes[d]};
-                snprintf(what, sizeof what, "%s %s %s", packs[i].name, ml_dtype_name(dtypes[d]), names[kind]);
+                arg.src =
+                    (ml_mat){raw.data, kind == 1 ? K : kind + 1, kind == 1 ? 1 : width * (kind + 1), check_dtypes[d]};
+                snprintf(what, sizeof what, "%s %s %s", packs[i].name, ml_dtype_name(check_dtypes[d]), names[kind]);
                 check_bench(what, bench_pack, &arg, (double)(width * K), "elements/ns");
             }
         }

@@ -21,6 +21,7 @@ static const struct {
     uint32_t sinks;
 } checkers[] = {
     {ML_OP_MATMUL, ML_BACKEND_MLX, check_gemm, bench_gemm, 0},
+    {ML_OP_MATMUL, ML_BACKEND_GEMV, check_gemv, bench_gemv, 0},
     {ML_OP_SOFTMAX, ML_SOFTMAX_VEC, check_softmax, bench_softmax, 0},
     {ML_OP_SOFTMAX, ML_SOFTMAX_BLOCK, check_softmax, bench_softmax, 0},
     {ML_OP_SOFTMAX, ML_SOFTMAX_VEC, check_sdpa, bench_sdpa, ML_SUP_SINKS},

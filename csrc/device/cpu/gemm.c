@@ -264,15 +264,15 @@ static void run_panel(gemm_run *run, int threads) {
         if (serial)
             panel_task_private_a(run, 0, 0);
         else
-            ml_parallel(tasks, panel_task_private_a, run);
+            ml_parallel_limit(tasks, threads, panel_task_private_a, run);
         return;
     }
     double strip_ns = copy_ns(run->strip_rows, k);
     run->pack_strips = serial ? run->strips : max64(1, (int64_t)(TASK_NS / 2 / strip_ns));
     for (int64_t i = 0; i < batch; i++) {
         load_problem(run, i, &run->problem);
-        ml_parallel(ceil_div(run->strips, run->pack_strips), pack_task_shared_a, run);
-        ml_parallel(run->chunks, panel_task_shared_a, run);
+        ml_parallel_limit(ceil_div(run->strips, run->pack_strips), threads, pack_task_shared_a, run);
+        ml_parallel_limit(run->chunks, threads, panel_task_shared_a, run);
     }
 }
 
@@ -397,8 +397,8 @@ static void run_blocked(gemm_run *run, int threads) {
                     run->kb = min64(l->kc, run->k - run->p0);
                     blocked_split(run, threads);
                     int64_t pack_tasks_b = ceil_div(ceil_div(run->nb, run->impl->nr), run->pack_panels);
-                    ml_parallel(run->pack_tasks_a + pack_tasks_b, blocked_pack_task, run);
-                    ml_parallel(run->tasks_m * run->tasks_n, blocked_tile_task, run);
+                    ml_parallel_limit(run->pack_tasks_a + pack_tasks_b, threads, blocked_pack_task, run);
+                    ml_parallel_limit(run->tasks_m * run->tasks_n, threads, blocked_tile_task, run);
                 }
             }
         }
