@@ -33,18 +33,26 @@ struct Score {
     bool visible;
 };
 
-// A raw score (already scaled) of the key whose mask is element i.
-inline Score masked_score(float value, device const void *mask, long i, float softcap) {
-    Score s = {value, true};
-    if (has_softcap)
-        s.value = softcap * precise::tanh(value / softcap);
+// What element i of the mask does: whether the key is visible, and what it adds.
+inline Score mask_at(device const void *mask, long i) {
+    Score s = {0.0f, true};
     if (mask_kind == ML_GPU_MASK_BOOL) {
         s.visible = ((device const uchar *)mask)[i] != 0;
     } else if (mask_kind == ML_GPU_MASK_ADDITIVE) {
-        const float added = load_float(mask, i, mask_dtype);
-        s.visible = added != -INFINITY;
-        s.value += added;
+        s.value = load_float(mask, i, mask_dtype);
+        s.visible = s.value != -INFINITY;
     }
+    return s;
+}
+
+inline float cap(float score, float softcap) {
+    return has_softcap ? softcap * precise::tanh(score / softcap) : score;
+}
+
+// A scaled score of the key whose mask is element i: the soft cap comes before the mask.
+inline Score masked_score(float value, device const void *mask, long i, float softcap) {
+    Score s = mask_at(mask, i);
+    s.value = mask_kind == ML_GPU_MASK_ADDITIVE ? cap(value, softcap) + s.value : cap(value, softcap);
     return s;
 }
 
