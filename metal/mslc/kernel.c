@@ -178,7 +178,7 @@ static void list_parameters(mslc_unit *unit, mslc_kernel *kernel, const mslc_sub
         n = 0;
     mslc_range *parts = mslc_alloc(unit, (size_t)(n + 1) * sizeof *parts);
     sm_argument_info *arguments = mslc_alloc(unit, (size_t)(n + 1) * sizeof *arguments);
-    bool *numbered = mslc_alloc(unit, (size_t)(n + 1));
+    bool *numbered = mslc_alloc(unit, (size_t)(n + 1) * sizeof *numbered);
     mslc_split(unit, all, parts, n);
     binder b = {{0}, with};
     for (int i = 0; i < n; i++) {
