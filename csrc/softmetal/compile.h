@@ -29,6 +29,6 @@ ml_status sm_compile_module(const sm_compiler *compiler, const char *text, bool 
 
 /* Rewrites compiler output: messages about the shim are moved to the line of the user's source that led there, the rest
  * of the context is dropped. malloc'ed; NULL when nothing remains. (messages.c) */
-char *sm_clean_messages(const char *output, const char *fallback, bool errors_only);
+char *sm_clean_messages(const char *text, const char *fallback, bool errors_only);
 
 #endif

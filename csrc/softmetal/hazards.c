@@ -251,8 +251,8 @@ static const touched *find_conflict(const command *c, const touched *t) {
         else
             high = middle;
     }
-    for (size_t i = low; i-- > 0 && c->items[i].reach > t->low;) {
-        const touched *b = &c->items[i];
+    for (size_t i = low; i > 0 && c->items[i - 1].reach > t->low; i--) {
+        const touched *b = &c->items[i - 1];
         if (b->high > t->low && (b->touch != t->touch || b->touch == SM_TOUCH_WRITE))
             return b;
     }

@@ -11,7 +11,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#if !defined(__linux__) /* unistd.h has it there */
 extern char **environ;
+#endif
 
 enum { BATCH = 256 };
 

@@ -11,7 +11,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#if !defined(__linux__) /* unistd.h has it there */
 extern char **environ;
+#endif
 
 void sm_arguments_add(sm_arguments *a, const char *word) {
     if (a->count + 1 >= a->capacity) {

@@ -41,7 +41,7 @@ static inline void expect_text_at(int line, const char *what, const char *got, c
         HOST->barrier(&place_, SM_SCOPE_SIMDGROUP, flags);                                                             \
     } while (0)
 
-static void combine_sum(const sm_lanes *l) {
+static inline void combine_sum(const sm_lanes *l) {
     int sum = 0;
     for (uint32_t rest = l->active; rest; rest &= rest - 1)
         sum += *(const int *)l->in[__builtin_ctz(rest)];
