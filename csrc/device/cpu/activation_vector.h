@@ -1,37 +1,19 @@
-/* Activations on vectors, written over the primitives of the including tier file (gemm_vector.h names the first ones):
- *
- *   v_sub(a, b) v_div(a, b) v_abs(a) v_round(a)   round: to the nearest integer
- *   v_max(a, b) v_min(a, b)                       b when either is NaN
- *   v_scale(a, n)                                 a * 2^n for integral n in [-160, 160]; overflows to infinity
- */
+/* Activations on vectors, after vector_<isa>.h. */
+#ifndef ML_CPU_ACTIVATION_VECTOR_H
+#define ML_CPU_ACTIVATION_VECTOR_H
 
-/* e^x within 2 ulps: 2^n e^r with |r| <= ln(2)/2, e^r by its series up to r^7, whose next term is below 2^-27. Results
- * under the smallest normal number lose precision or become zero. */
-static inline __attribute__((always_inline)) vf v_exp(vf x) {
-    x = v_min(v_set1(89.0f), v_max(v_set1(-104.0f), x));
-    vf n = v_round(v_mul(x, v_set1(0x1.715476p+0f))); /* 1 / ln 2 */
-    vf r = v_fma(n, v_set1(-0x1.62e4p-1f), x);        /* ln 2, the first 15 bits: n times it is exact */
-    r = v_fma(n, v_set1(-0x1.7f7d1cp-20f), r);        /* and the rest */
-    vf p = v_set1(1.0f / 5040.0f);
-    p = v_fma(p, r, v_set1(1.0f / 720.0f));
-    p = v_fma(p, r, v_set1(1.0f / 120.0f));
-    p = v_fma(p, r, v_set1(1.0f / 24.0f));
-    p = v_fma(p, r, v_set1(1.0f / 6.0f));
-    p = v_fma(p, r, v_set1(0.5f));
-    p = v_fma(p, r, v_set1(1.0f));
-    p = v_fma(p, r, v_set1(1.0f));
-    return v_scale(p, n);
-}
+#include "core/op.h"
+#include "device/cpu/vmath.h"
 
 /* x times the logistic function of z; -0 where it vanishes, x = -inf included. */
-static inline __attribute__((always_inline)) vf v_times_logistic(vf x, vf z) {
+V_FN vf v_times_logistic(vf x, vf z) {
     return v_div(v_max(v_set1(-1e9f), x), v_add(v_set1(1.0f), v_exp(v_sub(v_zero(), z))));
 }
 
 /* x Phi(x). With y = |x|, Phi(-y) = exp(-y^2/2) t P(t), t = 1 / (1 + 0.35 y): P is a least-squares fit, reweighted
  * towards equal relative errors (3.2e-8), over 0 <= y <= 14.5; beyond, the tail is below what f32 holds. Nothing
  * cancels, so the negative tail keeps its relative precision. */
-static inline __attribute__((always_inline)) vf v_gelu(vf x) {
+V_FN vf v_gelu(vf x) {
     vf y = v_min(v_set1(14.5f), v_abs(x));
     vf t = v_div(v_set1(1.0f), v_fma(v_set1(0.35f), y, v_set1(1.0f)));
     vf p = v_set1(-2.915802991e-02f);
@@ -50,7 +32,7 @@ static inline __attribute__((always_inline)) vf v_gelu(vf x) {
     return v_sub(v_max(v_zero(), x), v_mul(v_mul(y, t), v_mul(p, tail)));
 }
 
-static inline vf v_activate(ml_activation act, vf x) {
+V_FN vf v_activate(ml_activation act, vf x) {
     switch (act) {
     case ML_ACT_RELU:
         return v_max(v_zero(), x);
@@ -66,3 +48,5 @@ static inline vf v_activate(ml_activation act, vf x) {
         return x;
     }
 }
+
+#endif

@@ -1,16 +1,11 @@
 /* The vector GEMM tiers, written once over a handful of vector primitives: micro-kernel, epilogue and packing. Included
  * by gemm_<isa>.c only, after it has defined
  *
- *   VW                     floats per vector; MR <= VW rows of the micro-tile, NV vectors per row (NR = NV * VW)
- *   vf                     the vector type
- *   v_zero() v_set1(x) v_add(a, b) v_mul(a, b) v_fma(a, b, c)       c + a * b
- *   v_load(p) v_store(p, v)              f32, any alignment
- *   v_load_n(p, n) v_store_n(p, v, n)    the first n < VW lanes; loads give zero above, memory beyond is not touched
- *   v_from_f16(p) v_from_bf16(p) and _n  the same from 16-bit elements, exactly
- *   v_to_f16(p, v) v_to_bf16(p, v) and _n  to 16-bit elements, to nearest even, NaN stays NaN
- *   v_transpose(r)                       a VW x VW block in place
- *   v_activate(act, v)     from activation_vector.h
- */
+ *   MR and NV   MR <= VW rows of the micro-tile, NV vectors per row (NR = NV * VW)
+ *   v_transpose(r)   a VW x VW block in place
+ *
+ * after vector_<isa>.h. */
+#include "device/cpu/activation_vector.h"
 #include "device/cpu/cpu.h"
 
 #include <stdlib.h>
@@ -76,7 +71,7 @@ ALWAYS_INLINE void kernel(const int m, const int nv, int64_t k, const float *a, 
             if (j < nv - 1) {
                 v_store(at, out->add ? v_add(acc[i][j], v_load(at)) : acc[i][j]);
             } else {
-                v_store_n(at, out->add ? v_add(acc[i][j], v_load_n(at, out->tail)) : acc[i][j], out->tail);
+                v_store_n(at, out->add ? v_add(acc[i][j], v_load_n(at, out->tail, 0.0f)) : acc[i][j], out->tail);
             }
         }
     }
@@ -122,7 +117,7 @@ ALWAYS_INLINE vf load_lanes(ml_dtype dtype, const void *p, int n) {
     case ML_BF16:
         return n == VW ? v_from_bf16(p) : v_from_bf16_n(p, n);
     default:
-        return n == VW ? v_load(p) : v_load_n(p, n);
+        return n == VW ? v_load(p) : v_load_n(p, n, 0.0f);
     }
 }
 

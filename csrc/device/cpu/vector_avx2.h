@@ -117,49 +117,81 @@ V_FN void v_store_n(void *p, vf v, int64_t n) {
 V_FN vf v_from_f16(const void *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(p));
 }
+V_FN vf v_widen_bf16(__m128i h) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
+}
 V_FN vf v_from_bf16(const void *p) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(p)), 16));
+    return v_widen_bf16(_mm_loadu_si128(p));
+}
+V_FN __m128i v_narrow_f16(vf v) {
+    return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 V_FN void v_to_f16(void *p, vf v) {
-    _mm_storeu_si128(p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    _mm_storeu_si128(p, v_narrow_f16(v));
 }
 /* To nearest even: add 0x7fff plus the last bit that stays. NaNs, which that could turn into infinity, become quiet. */
 V_FN __m256i v_round_bf16(__m256i x) {
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(x, 16), _mm256_set1_epi32(1));
     return _mm256_srli_epi32(_mm256_add_epi32(x, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
 }
-V_FN void v_to_bf16(void *p, vf v) {
+V_FN __m128i v_narrow_bf16(vf v) {
     const __m256i x = _mm256_castps_si256(v), top = _mm256_srli_epi32(x, 16);
     const __m256i quiet = _mm256_or_si256(top, _mm256_set1_epi32(0x40));
     const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
     const __m256i result = _mm256_blendv_epi8(v_round_bf16(x), quiet, nan);
-    const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(result, result), 0x08);
-    _mm_storeu_si128(p, _mm256_castsi256_si128(packed));
+    return _mm_packus_epi32(_mm256_castsi256_si128(result), _mm256_extracti128_si256(result, 1));
+}
+V_FN void v_to_bf16(void *p, vf v) {
+    _mm_storeu_si128(p, v_narrow_bf16(v));
 }
 V_FN void v_to_bf16_pair(void *p, vf a, vf b) {
     const __m256i low = v_round_bf16(_mm256_castps_si256(a)), high = v_round_bf16(_mm256_castps_si256(b));
     _mm256_storeu_si256(p, _mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xd8));
 }
-/* There are no masked moves of 16-bit elements. */
+/* There are no masked moves of 16-bit elements: the first n < 8 go as a quad, a pair and a single one. */
+V_FN uint64_t v_load_quad(const char *p, int64_t n) {
+    uint64_t quad = 0, last = 0;
+    if (n == 4) {
+        memcpy(&quad, p, 8);
+        return quad;
+    }
+    if (n & 1)
+        memcpy(&last, p + 2 * (n - 1), 2);
+    if (n & 2)
+        memcpy(&quad, p, 4);
+    return quad | last << (16 * (n & 2));
+}
+V_FN __m128i v_load_halves(const void *p, int64_t n) {
+    const uint64_t low = v_load_quad(p, n < 4 ? n : 4), high = n > 4 ? v_load_quad((const char *)p + 8, n - 4) : 0;
+    return _mm_set_epi64x((long long)high, (long long)low);
+}
+V_FN void v_store_quad(char *p, uint64_t quad, int64_t n) {
+    const uint64_t last = quad >> (16 * (n & 2));
+    if (n == 4) {
+        memcpy(p, &quad, 8);
+        return;
+    }
+    if (n & 2)
+        memcpy(p, &quad, 4);
+    if (n & 1)
+        memcpy(p + 2 * (n - 1), &last, 2);
+}
+V_FN void v_store_halves(void *p, __m128i v, int64_t n) {
+    v_store_quad(p, (uint64_t)_mm_cvtsi128_si64(v), n < 4 ? n : 4);
+    if (n > 4)
+        v_store_quad((char *)p + 8, (uint64_t)_mm_extract_epi64(v, 1), n - 4);
+}
 V_FN vf v_from_f16_n(const void *p, int64_t n) {
-    uint16_t copy[VW] = {0};
-    memcpy(copy, p, (size_t)n * sizeof *copy);
-    return v_from_f16(copy);
+    return _mm256_cvtph_ps(v_load_halves(p, n));
 }
 V_FN vf v_from_bf16_n(const void *p, int64_t n) {
-    uint16_t copy[VW] = {0};
-    memcpy(copy, p, (size_t)n * sizeof *copy);
-    return v_from_bf16(copy);
+    return v_widen_bf16(v_load_halves(p, n));
 }
 V_FN void v_to_f16_n(void *p, vf v, int64_t n) {
-    uint16_t copy[VW];
-    v_to_f16(copy, v);
-    memcpy(p, copy, (size_t)n * sizeof *copy);
+    v_store_halves(p, v_narrow_f16(v), n);
 }
 V_FN void v_to_bf16_n(void *p, vf v, int64_t n) {
-    uint16_t copy[VW];
-    v_to_bf16(copy, v);
-    memcpy(p, copy, (size_t)n * sizeof *copy);
+    v_store_halves(p, v_narrow_bf16(v), n);
 }
 V_FN vm v_from_bool(const void *p) {
     const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p));
