@@ -36,13 +36,20 @@ sdpa_vector(device const void *q [[buffer(0)]], device const T *k [[buffer(1)]],
             uint thread_index [[thread_index_in_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
             uint lane [[thread_index_in_simdgroup]]) {
     constexpr int epl = D / 32; // elements of a lane
-    threadgroup float sums[simds * D];
+    threadgroup float shared[simds * D]; // the queries, later the sums of the simdgroups
     threadgroup float all_tops[simds * R], all_sums[simds * R];
     const int group = p.heads_q / p.heads_kv, all_rows = group * p.len_q;
     const int batch = int(place.y) / p.heads_kv, kv_head = int(place.y) % p.heads_kv;
     const int first = int(place.x) * R, rows = min(R, all_rows - first), split = int(place.z);
     const int d = int(lane) * epl;
     const Head keys(p.k, batch, kv_head), values(p.v, batch, kv_head);
+
+    static_assert(R <= simds, "queries fit where sums do");
+    for (int c = int(thread_index); c < rows * D; c += 32 * simds) {
+        const int r = c / D, e = c % D, i = (first + r) / group, head = kv_head * group + (first + r) % group;
+        shared[c] = e < p.dim_qk ? p.scale * load_float(q, Head(p.q, batch, head).at(i, e), q_dtype) : 0.0f;
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
 
     float query[R][epl], sum[R][epl];
     Running running[R];
@@ -56,14 +63,11 @@ sdpa_vector(device const void *q [[buffer(0)]], device const T *k [[buffer(1)]],
             query[r][e] = sum[r][e] = 0.0f;
         if (r >= rows)
             continue;
-        const int i = (first + r) / group, head = kv_head * group + (first + r) % group;
-        range[r] = visible_range(i, p.len_k, p.query_offset, p.window);
+        range[r] = visible_range((first + r) / group, p.len_k, p.query_offset, p.window);
         begin = min(begin, range[r].first);
         end = max(end, range[r].end);
-        const Head queries(p.q, batch, head);
         for (int e = 0; e < epl; e++)
-            if (d + e < p.dim_qk)
-                query[r][e] = p.scale * load_float(q, queries.at(i, d + e), q_dtype);
+            query[r][e] = shared[r * D + d + e];
     }
     begin = max(begin, split * p.keys_per_split);
     end = min(end, (split + 1) * p.keys_per_split);
@@ -119,7 +123,7 @@ sdpa_vector(device const void *q [[buffer(0)]], device const T *k [[buffer(1)]],
             total.sum += all_sums[s * R + r] * rescale(all_tops[s * R + r], total.top);
         const float own = rescale(running[r].top, total.top);
         for (int e = 0; e < epl; e++)
-            sums[int(simdgroup) * D + d + e] = own * sum[r][e];
+            shared[int(simdgroup) * D + d + e] = own * sum[r][e];
         threadgroup_barrier(mem_flags::mem_threadgroup);
 
         const int i = (first + r) / group, head = kv_head * group + (first + r) % group;
@@ -134,7 +138,7 @@ sdpa_vector(device const void *q [[buffer(0)]], device const T *k [[buffer(1)]],
         for (int c = int(thread_index); c < p.dim_v; c += 32 * simds) {
             float value = 0.0f;
             for (int s = 0; s < simds; s++)
-                value += sums[s * D + c];
+                value += shared[s * D + c];
             if (two_pass)
                 partial[c] = value;
             else
