@@ -366,7 +366,8 @@ static __attribute__((noinline)) int deep(int n) {
     return n <= 0 ? frame[0] : deep(n - 1) + frame[n % 512];
 }
 
-static void entry_fault(sm_thread *self) {
+/* The faults are meant, also where a sanitizer would see them first. */
+__attribute__((no_sanitize("undefined"))) static void entry_fault(sm_thread *self) {
     uint32_t i = self->position_in_grid[0];
     int what = BUFFER(int, 0)[0];
     if (i == 37)

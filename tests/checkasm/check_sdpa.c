@@ -266,7 +266,7 @@ static void check_bits(const ml_sdpa_impl *impl, int n) {
     check_alloc(&mask, (size_t)n, 1);
     for (int j = 0; j < n; j++) {
         const bool seen = check_rand() % 3 != 0;
-        mask.data[j] = seen ? (uint8_t)(1u << check_range(0, 7)) : 0;
+        mask.data[j] = (uint8_t)(seen ? 1u << check_range(0, 7) : 0);
         want |= (uint64_t)seen << j;
     }
     uint64_t got = impl->bits_of_bool(mask.data, n);
