@@ -1,5 +1,5 @@
-// Element-wise operations, copies with and without a cast, fills: any strides, any dtypes. Contiguous operands go four elements a
-// thread; else a thread per element, the innermost dimension along x.
+// Element-wise operations, copies with and without a cast, fills: any strides, any dtypes. Contiguous operands go four
+// elements a thread; else a thread per element, the innermost dimension along x.
 #include "common/numbers.h"
 
 constant int a_dtype [[function_constant(ML_GPU_FC_A_DTYPE)]];
@@ -27,7 +27,8 @@ inline Elements elements_at(constant ml_gpu_elementwise &p, uint3 at) {
         e.out += first;
         e.a += first;
         e.b += first;
-        e.count = int(clamp(p.size - first, 0l, 4l));
+        const long left = p.size - first;
+        e.count = left < 0 ? 0 : left < 4 ? int(left) : 4;
         return e;
     }
     long index[3] = {long(at.x), long(at.y), long(at.z)};
@@ -113,7 +114,8 @@ inline void store_four(device void *p, long i, float4 x, int dtype) {
                              device atomic_uint *status [[buffer(4), function_constant(check_range)]],
                              uint3 at [[thread_position_in_grid]]) {
     const Elements e = elements_at(p, at);
-    const bool floats = is_float_dtype(out_dtype) && (a_is_value || is_float_dtype(a_dtype)) && (b_is_value || is_float_dtype(b_dtype));
+    const bool floats =
+        is_float_dtype(out_dtype) && (a_is_value || is_float_dtype(a_dtype)) && (b_is_value || is_float_dtype(b_dtype));
     if (contiguous && floats && e.count == 4) {
         const float4 x = a_is_value ? float4(p.a_value) : load_four(a, e.a, a_dtype);
         const float4 y = b_is_value ? float4(p.b_value) : load_four(b, e.b, b_dtype);
@@ -185,11 +187,14 @@ template <typename T> void move_four(device void *out, device const void *a, Ele
         store_bits(out, e.out + i, load_bits(a, e.a + i, element_bytes), element_bytes);
 }
 
-// Neighbours of out lie far apart in a and the other way round: a square of both goes through threadgroup memory, so that reads
-// and writes both run along memory (G. Ruetsch and P. Micikevicius, Optimizing matrix transpose in CUDA, 2009).
-[[kernel, max_total_threads_per_threadgroup(256)]] void
-copy_transpose(device void *out [[buffer(0)]], device const void *a [[buffer(1)]], constant ml_gpu_elementwise &p [[buffer(3)]],
-               uint3 group [[threadgroup_position_in_grid]], uint3 at [[thread_position_in_threadgroup]]) {
+// Neighbours of out lie far apart in a and the other way round: a square of both goes through threadgroup memory, so
+// that reads and writes both run along memory (G. Ruetsch and P. Micikevicius, Optimizing matrix transpose in CUDA,
+// 2009).
+[[kernel, max_total_threads_per_threadgroup(256)]] void copy_transpose(device void *out [[buffer(0)]],
+                                                                       device const void *a [[buffer(1)]],
+                                                                       constant ml_gpu_elementwise &p [[buffer(3)]],
+                                                                       uint3 group [[threadgroup_position_in_grid]],
+                                                                       uint3 at [[thread_position_in_threadgroup]]) {
     constexpr int side = 32, rows = 8;
     threadgroup uint square[side * (side + 1)];
     const int inner = p.ndim - 1, next = p.ndim - 2;
@@ -205,13 +210,15 @@ copy_transpose(device void *out [[buffer(0)]], device const void *a [[buffer(1)]
     for (int r = int(at.y); r < side; r += rows) {
         const long i = first_inner + r, n = first_next + at.x;
         if (i < p.shape[inner] && n < p.shape[next])
-            square[r * (side + 1) + int(at.x)] = load_bits(a, from + i * p.a_strides[inner] + n * p.a_strides[next], element_bytes);
+            square[r * (side + 1) + int(at.x)] =
+                load_bits(a, from + i * p.a_strides[inner] + n * p.a_strides[next], element_bytes);
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
     for (int r = int(at.y); r < side; r += rows) {
         const long i = first_inner + at.x, n = first_next + r;
         if (i < p.shape[inner] && n < p.shape[next])
-            store_bits(out, to + i * p.out_strides[inner] + n * p.out_strides[next], square[int(at.x) * (side + 1) + r], element_bytes);
+            store_bits(out, to + i * p.out_strides[inner] + n * p.out_strides[next], square[int(at.x) * (side + 1) + r],
+                       element_bytes);
     }
 }
 

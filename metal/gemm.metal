@@ -1,8 +1,9 @@
-// Tiled matrix multiplication with simdgroup matrices: loader, multiply-accumulate and epilogue are the pieces in common/.
+// Tiled matrix multiplication with simdgroup matrices: loader, multiply-accumulate and epilogue are the pieces in
+// common/.
 //
-// A threadgroup computes BM x BN of the result and walks k in steps of BK: tiles of a and b go to threadgroup memory in the order
-// in which they lie in device memory (so both transposes load along their unit stride), with padded rows against bank conflicts.
-// The decomposition is that of MLX's "steel" GEMM (mlx/backend/metal/kernels/steel/gemm).
+// A threadgroup computes BM x BN of the result and walks k in steps of BK: tiles of a and b go to threadgroup memory in
+// the order in which they lie in device memory (so both transposes load along their unit stride), with padded rows
+// against bank conflicts. The decomposition is that of MLX's "steel" GEMM (mlx/backend/metal/kernels/steel/gemm).
 #include "common/gemm_loader.h"
 #include "common/gemm_mma.h"
 #include "common/matmul.h"
@@ -24,7 +25,7 @@ constexpr int larger(int a, int b) {
 }
 
 template <typename T, int BM, int BN, int BK, int TM, int TN>
-[[kernel, max_total_threads_per_threadgroup(BlockMMA<float, BM, BN, BK, TM, TN>::threads)]] void
+[[kernel, max_total_threads_per_threadgroup(BM / (8 * TM) * (BN / (8 * TN)) * 32)]] void
 gemm_simd(device const void *a_data [[buffer(0)]], device const void *b_data [[buffer(1)]],
           device const void *c [[buffer(2), function_constant(use_out_source)]],
           device const void *bias [[buffer(3), function_constant(has_bias)]], device void *out [[buffer(4)]],
@@ -52,26 +53,28 @@ gemm_simd(device const void *a_data [[buffer(0)]], device const void *b_data [[b
     MMA mma(simdgroup);
     bool seen = false;
 
+    TileSource from_a = {at.a + first_m * p.a.rs, a_row, a_step, rows, rows, false, strided_a, vector_a};
+    TileSource from_b = {at.b + first_n * p.b.cs, b_row, b_step, columns, columns, false, strided_b, vector_b};
     for (int k = 0; k < p.k; k += BK) {
         const int depth = min(BK, p.k - k);
         const bool deep = align_k || depth == BK;
-        TileSource from_a = {at.a + first_m * p.a.rs + k * p.a.cs, a_row, a_step, rows, depth,
-                             (align_m || rows == BM) && deep, strided_a, vector_a};
-        TileSource from_b = {at.b + k * p.b.rs + first_n * p.b.cs, b_row, b_step, depth, columns,
-                             (align_n || columns == BN) && deep, strided_b, vector_b};
-        if (transpose_a) {
+        from_a.whole = deep && (align_m || rows == BM);
+        from_b.whole = deep && (align_n || columns == BN);
+        if (transpose_a)
             from_a.rows = depth;
-            from_a.columns = rows;
-        }
-        if (transpose_b) {
-            from_b.rows = columns;
+        else
+            from_a.columns = depth;
+        if (transpose_b)
             from_b.columns = depth;
-        }
+        else
+            from_b.rows = depth;
         threadgroup_barrier(mem_flags::mem_threadgroup);
         load_a.load(a, from_a, transpose_a ? BK : BM, transpose_a ? BM : BK, lda, false);
         seen |= load_b.load(b, from_b, transpose_b ? BN : BK, transpose_b ? BK : BN, ldb, clean);
         threadgroup_barrier(mem_flags::mem_threadgroup);
         mma.multiply(a_tile, lda, transpose_a, b_tile, ldb, transpose_b);
+        from_a.offset += BK * p.a.cs;
+        from_b.offset += BK * p.b.rs;
     }
 
     if (clean) {
@@ -97,12 +100,13 @@ gemm_simd(device const void *a_data [[buffer(0)]], device const void *b_data [[b
             }
 }
 
-#define INSTANTIATE(NAME, T, BM, BN, BK, TM, TN)                                                                               \
-    template [[host_name(#NAME "_" #BM "x" #BN)]] [[kernel]] decltype(gemm_simd<T, BM, BN, BK, TM, TN>)                        \
-        gemm_simd<T, BM, BN, BK, TM, TN>;
-#define INSTANTIATE_TILES(NAME, T)                                                                                             \
-    INSTANTIATE(NAME, T, 64, 64, 16, 4, 4)                                                                                     \
-    INSTANTIATE(NAME, T, 64, 32, 16, 4, 2)                                                                                     \
+#define INSTANTIATE(NAME, T, BM, BN, BK, TM, TN)                                                                       \
+    template [[host_name(                                                                                              \
+        #NAME "_" #BM                                                                                                  \
+              "x" #BN)]] [[kernel]] decltype(gemm_simd<T, BM, BN, BK, TM, TN>) gemm_simd<T, BM, BN, BK, TM, TN>;
+#define INSTANTIATE_TILES(NAME, T)                                                                                     \
+    INSTANTIATE(NAME, T, 64, 64, 16, 4, 4)                                                                             \
+    INSTANTIATE(NAME, T, 64, 32, 16, 4, 2)                                                                             \
     INSTANTIATE(NAME, T, 32, 32, 16, 2, 2)
 
 #ifdef ML_BFLOAT

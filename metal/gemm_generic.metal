@@ -1,5 +1,5 @@
-// Tiled matrix multiplication without simdgroup matrices: any strides in both dimensions, any float dtypes. 32 x 32 of the result
-// by 256 threads of 2 x 2 each, k in steps of 16.
+// Tiled matrix multiplication without simdgroup matrices: any strides in both dimensions, any float dtypes. 32 x 32 of
+// the result by 256 threads of 2 x 2 each, k in steps of 16.
 #include "common/matmul.h"
 
 constant int a_dtype [[function_constant(ML_GPU_FC_A_DTYPE)]];
@@ -17,7 +17,8 @@ struct Part {
     bool by_columns; // neighbours in memory are neighbours in a column
 };
 
-// rows x columns into threadgroup memory, zeros where nothing exists; true when `clean` took something out that is not finite.
+// rows x columns into threadgroup memory, zeros where nothing exists; true when `clean` took something out that is not
+// finite.
 inline bool load_part(threadgroup float *tile, int rows, int columns, Part part, bool clean, uint thread_index) {
     bool found = false;
     for (int i = int(thread_index); i < rows * columns; i += threads) {
@@ -35,7 +36,7 @@ inline bool load_part(threadgroup float *tile, int rows, int columns, Part part,
 }
 
 inline bool columns_first(long rs, long cs) {
-    return abs(rs) < abs(cs);
+    return (rs < 0 ? -rs : rs) < (cs < 0 ? -cs : cs);
 }
 
 [[kernel, max_total_threads_per_threadgroup(256)]] void
@@ -53,8 +54,10 @@ gemm_generic(device const void *a [[buffer(0)]], device const void *b [[buffer(1
     float sum[TM][TN] = {{0.0f}};
     bool seen = false;
 
-    Part from_a = {a, a_dtype, at.a + first_m * p.a.rs, p.a.rs, p.a.cs, p.m - first_m, 0, columns_first(p.a.rs, p.a.cs)};
-    Part from_b = {b, b_dtype, at.b + first_n * p.b.cs, p.b.rs, p.b.cs, 0, p.n - first_n, columns_first(p.b.rs, p.b.cs)};
+    Part from_a = {
+        a, a_dtype, at.a + first_m * p.a.rs, p.a.rs, p.a.cs, p.m - first_m, 0, columns_first(p.a.rs, p.a.cs)};
+    Part from_b = {b,      b_dtype, at.b + first_n * p.b.cs, p.b.rs,
+                   p.b.cs, 0,       p.n - first_n,           columns_first(p.b.rs, p.b.cs)};
     for (int k = 0; k < p.k; k += BK) {
         from_a.columns = from_b.rows = p.k - k;
         threadgroup_barrier(mem_flags::mem_threadgroup);

@@ -1,8 +1,9 @@
-// Matrix times few columns: a [m, k] is read once, in its own order; b holds at most N columns, which each threadgroup stages in
-// threadgroup memory as float, a block of k at a time, so that its simdgroups share them.
+// Matrix times few columns: a [m, k] is read once, in its own order; b holds at most N columns, which each threadgroup
+// stages in threadgroup memory as float, a block of k at a time, so that its simdgroups share them.
 //
 //   nt  rows of a lie along k: a simdgroup takes RM rows, its lanes walk k in groups of four, and simd_sum adds them up
-//   nn  columns of a lie along m: a lane takes four neighbouring rows, the simdgroups share out k and add up through threadgroup
+//   nn  columns of a lie along m: a lane takes four neighbouring rows, the simdgroups share out k and add up through
+//   threadgroup
 //       memory
 //
 // Groups of four load as vectors where vector_a says they are aligned; else lane by lane, which stays coalesced.
@@ -27,11 +28,11 @@ inline float product4(float4 a, float4 b, float sum) {
     return sum;
 }
 
-// Columns [0, N) of b, rows [first, first + count), to tile[n][i]; zeros beyond n. Hidden weights stay what they are: beyond k
-// nothing is read from the tile.
+// Columns [0, N) of b, rows [first, first + count), to tile[n][i]; zeros beyond n. Hidden weights stay what they are:
+// beyond k nothing is read from the tile.
 template <int N, int BLOCK>
-void stage_columns(threadgroup float *tile, device const void *b, constant ml_gpu_matmul &p, long offset, int columns, int first,
-                   int count, uint thread_index) {
+void stage_columns(threadgroup float *tile, device const void *b, constant ml_gpu_matmul &p, long offset, int columns,
+                   int first, int count, uint thread_index) {
     for (int i = int(thread_index); i < N * count; i += threads) {
         const int n = i / count, k = i % count;
         tile[n * BLOCK + k] = n < columns ? load_float(b, offset + (first + k) * p.b.rs + n * p.b.cs, b_dtype) : 0.0f;
@@ -144,14 +145,15 @@ gemv_nn(device const T *a [[buffer(0)]], device const void *b [[buffer(1)]],
     }
 }
 
-#define INSTANTIATE(NAME, T, N, RM, BLOCK)                                                                                     \
-    template [[host_name("gemv_nt_" #NAME "_n" #N)]] [[kernel]] decltype(gemv_nt<T, N, RM, BLOCK>) gemv_nt<T, N, RM, BLOCK>;   \
+#define INSTANTIATE(NAME, T, N, RM, BLOCK)                                                                             \
+    template [[host_name("gemv_nt_" #NAME                                                                              \
+                         "_n" #N)]] [[kernel]] decltype(gemv_nt<T, N, RM, BLOCK>) gemv_nt<T, N, RM, BLOCK>;            \
     template [[host_name("gemv_nn_" #NAME "_n" #N)]] [[kernel]] decltype(gemv_nn<T, N, BLOCK>) gemv_nn<T, N, BLOCK>;
-#define INSTANTIATE_BUCKETS(NAME, T)                                                                                           \
-    INSTANTIATE(NAME, T, 1, 4, 1024)                                                                                           \
-    INSTANTIATE(NAME, T, 2, 4, 1024)                                                                                           \
-    INSTANTIATE(NAME, T, 4, 4, 512)                                                                                            \
-    INSTANTIATE(NAME, T, 8, 4, 512)                                                                                            \
+#define INSTANTIATE_BUCKETS(NAME, T)                                                                                   \
+    INSTANTIATE(NAME, T, 1, 4, 1024)                                                                                   \
+    INSTANTIATE(NAME, T, 2, 4, 1024)                                                                                   \
+    INSTANTIATE(NAME, T, 4, 4, 512)                                                                                    \
+    INSTANTIATE(NAME, T, 8, 4, 512)                                                                                    \
     INSTANTIATE(NAME, T, 16, 4, 256)
 
 #ifdef ML_BFLOAT

@@ -1,10 +1,10 @@
-// Attention for many queries: tiles of 32 queries of one head over tiles of BK keys with a running maximum and sum of each row
-// (T. Dao et al., FlashAttention, 2022). A simdgroup has eight queries; its scores, weights and results stay in the registers of
-// 8x8 matrices, of which each lane holds two neighbours of one row. The key tile and then the value tile pass through the same
-// threadgroup memory. Tiles that no query sees are skipped.
+// Attention for many queries: tiles of 32 queries of one head over tiles of BK keys with a running maximum and sum of
+// each row (T. Dao et al., FlashAttention, 2022). A simdgroup has eight queries; its scores, weights and results stay
+// in the registers of 8x8 matrices, of which each lane holds two neighbours of one row. The key tile and then the value
+// tile pass through the same threadgroup memory. Tiles that no query sees are skipped.
 //
-// The weight of a hidden key is -0, and zero times a value adds nothing, unless that value is not finite. So values that are not
-// are staged as zeros; a tile that had some gives them back, row by row, to the queries that see them.
+// The weight of a hidden key is -0, and zero times a value adds nothing, unless that value is not finite. So values
+// that are not are staged as zeros; a tile that had some gives them back, row by row, to the queries that see them.
 #include "common/attention.h"
 #include "common/gemm_loader.h"
 #include "common/gemm_mma.h"
@@ -37,9 +37,9 @@ template <typename T, int D, int BK>
 sdpa_tiled(device const void *q [[buffer(0)]], device const void *k [[buffer(1)]], device const void *v [[buffer(2)]],
            device void *out [[buffer(3)]], constant ml_gpu_sdpa &p [[buffer(4)]],
            device const void *mask [[buffer(5), function_constant(has_mask)]],
-           device const void *sinks [[buffer(6), function_constant(has_sinks)]], uint3 place [[threadgroup_position_in_grid]],
-           uint thread_index [[thread_index_in_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
-           ushort lane [[thread_index_in_simdgroup]]) {
+           device const void *sinks [[buffer(6), function_constant(has_sinks)]],
+           uint3 place [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
+           uint simdgroup [[simdgroup_index_in_threadgroup]], ushort lane [[thread_index_in_simdgroup]]) {
     constexpr int pad = 16 / int(sizeof(T)), ld = D + pad, fragments = D / 8, key_fragments = BK / 8;
     threadgroup T tile[BK * ld];
     threadgroup float weights[BQ * BK];
@@ -48,7 +48,8 @@ sdpa_tiled(device const void *q [[buffer(0)]], device const void *k [[buffer(1)]
     const short2 origin = fragment_origin(lane);
     const int first_query = int(place.x) * BQ, last_query = min(first_query + BQ, p.len_q) - 1;
     const int query = first_query + int(simdgroup) * 8 + origin.y; // of this lane
-    const Head queries(p.q, batch, head), keys(p.k, batch, kv_head), values(p.v, batch, kv_head), results(p.out, batch, head);
+    const Head queries(p.q, batch, head), keys(p.k, batch, kv_head), values(p.v, batch, kv_head),
+        results(p.out, batch, head);
     const Operand<T> key_operand(k, 0), value_operand(v, 0);
     const TileLoader<T, T, threads> loader = {tile, thread_index};
 
@@ -94,7 +95,8 @@ sdpa_tiled(device const void *q [[buffer(0)]], device const void *k [[buffer(1)]
         }
 
         const int count = min(BK, p.len_k - key);
-        TileSource source = {keys.offset + key * keys.row, keys.row, keys.step, count, p.dim_qk, false, !unit_step, vectors};
+        TileSource source = {
+            keys.offset + key * keys.row, keys.row, keys.step, count, p.dim_qk, false, !unit_step, vectors};
         loader.load(key_operand, source, BK, (p.dim_qk + 7) / 8 * 8, ld, false);
         threadgroup_barrier(mem_flags::mem_threadgroup);
         Fragment score[key_fragments];
@@ -176,14 +178,15 @@ sdpa_tiled(device const void *q [[buffer(0)]], device const void *k [[buffer(1)]
     for (int d = 0; d < fragments; d++)
         for (int e = 0; e < 2; e++)
             if (8 * d + origin.x + e < p.dim_v)
-                store_float(out, results.at(query, 8 * d + origin.x + e), factor * sum[d].thread_elements()[e], out_dtype);
+                store_float(out, results.at(query, 8 * d + origin.x + e), factor * sum[d].thread_elements()[e],
+                            out_dtype);
 }
 
-#define INSTANTIATE(NAME, T, D, BK)                                                                                            \
+#define INSTANTIATE(NAME, T, D, BK)                                                                                    \
     template [[host_name("sdpa_tiled_" #NAME "_d" #D)]] [[kernel]] decltype(sdpa_tiled<T, D, BK>) sdpa_tiled<T, D, BK>;
-#define INSTANTIATE_SIZES(NAME, T)                                                                                             \
-    INSTANTIATE(NAME, T, 64, 32)                                                                                               \
-    INSTANTIATE(NAME, T, 128, 32)                                                                                              \
+#define INSTANTIATE_SIZES(NAME, T)                                                                                     \
+    INSTANTIATE(NAME, T, 64, 32)                                                                                       \
+    INSTANTIATE(NAME, T, 128, 32)                                                                                      \
     INSTANTIATE(NAME, T, 256, 16)
 
 #ifdef ML_BFLOAT

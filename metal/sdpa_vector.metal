@@ -1,7 +1,7 @@
-// Attention for few queries. A threadgroup takes up to R rows (queries of all heads that share a key/value head, so that K and V
-// are read once for them) and one split of the keys; its simdgroups take every eighth key, with a running maximum and sum each,
-// and lanes share the head size. The decomposition over simdgroups is that of MLX's sdpa_vector; splits of the keys with a second
-// pass over their partial results are flash-decoding's (T. Dao et al., 2023).
+// Attention for few queries. A threadgroup takes up to R rows (queries of all heads that share a key/value head, so
+// that K and V are read once for them) and one split of the keys; its simdgroups take every eighth key, with a running
+// maximum and sum each, and lanes share the head size. The decomposition over simdgroups is that of MLX's sdpa_vector;
+// splits of the keys with a second pass over their partial results are flash-decoding's (T. Dao et al., 2023).
 //
 // A key that no row sees is not read; one that some rows see adds nothing to the others.
 #include "common/attention.h"
@@ -32,10 +32,10 @@ sdpa_vector(device const void *q [[buffer(0)]], device const T *k [[buffer(1)]],
             device void *out [[buffer(3), function_constant(one_pass)]], constant ml_gpu_sdpa &p [[buffer(4)]],
             device const void *mask [[buffer(5), function_constant(has_mask)]],
             device const void *sinks [[buffer(6), function_constant(has_sinks)]],
-            device float *partials [[buffer(7), function_constant(two_pass)]], uint3 place [[threadgroup_position_in_grid]],
-            uint thread_index [[thread_index_in_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
-            uint lane [[thread_index_in_simdgroup]]) {
-    constexpr int epl = D / 32; // elements of a lane
+            device float *partials [[buffer(7), function_constant(two_pass)]],
+            uint3 place [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
+            uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
+    constexpr int epl = D / 32;          // elements of a lane
     threadgroup float shared[simds * D]; // the queries, later the sums of the simdgroups
     threadgroup float all_tops[simds * R], all_sums[simds * R];
     const int group = p.heads_q / p.heads_kv, all_rows = group * p.len_q;
@@ -80,7 +80,8 @@ sdpa_vector(device const void *q [[buffer(0)]], device const T *k [[buffer(1)]],
             extra[r].visible = r < rows && key >= range[r].first && key < range[r].end;
             if (has_mask && extra[r].visible) {
                 const int i = (first + r) / group, head = kv_head * group + (first + r) % group;
-                extra[r] = mask_at(mask, p.mask.offset + batch * p.mask.batch + head * p.mask.head + i * p.mask.row + key * p.mask.step);
+                extra[r] = mask_at(mask, p.mask.offset + batch * p.mask.batch + head * p.mask.head + i * p.mask.row +
+                                             key * p.mask.step);
             }
             any |= extra[r].visible;
         }
@@ -184,10 +185,11 @@ sdpa_vector_reduce(device void *out [[buffer(3)]], constant ml_gpu_sdpa &p [[buf
     }
 }
 
-#define INSTANTIATE(NAME, T, D, R)                                                                                             \
-    template [[host_name("sdpa_vector_" #NAME "_d" #D "_r" #R)]] [[kernel]] decltype(sdpa_vector<T, D, R>) sdpa_vector<T, D, R>;
+#define INSTANTIATE(NAME, T, D, R)                                                                                     \
+    template [[host_name("sdpa_vector_" #NAME "_d" #D                                                                  \
+                         "_r" #R)]] [[kernel]] decltype(sdpa_vector<T, D, R>) sdpa_vector<T, D, R>;
 #define INSTANTIATE_ROWS(NAME, T, D) INSTANTIATE(NAME, T, D, 1) INSTANTIATE(NAME, T, D, 4) INSTANTIATE(NAME, T, D, 8)
-#define INSTANTIATE_SIZES(NAME, T)                                                                                             \
+#define INSTANTIATE_SIZES(NAME, T)                                                                                     \
     INSTANTIATE_ROWS(NAME, T, 64) INSTANTIATE_ROWS(NAME, T, 128) INSTANTIATE_ROWS(NAME, T, 256)
 
 #ifdef ML_BFLOAT

@@ -1,13 +1,14 @@
 // Softmax and its logarithm, a threadgroup per row.
 //
 //   vec     each thread holds its elements, one maximum and one sum over the row: rows up to a few elements a thread
-//   block   each thread walks groups of four with a running maximum and sum (M. Milakov and N. Gimelshein, Online normalizer
+//   block   each thread walks groups of four with a running maximum and sum (M. Milakov and N. Gimelshein, Online
+//   normalizer
 //           calculation for softmax, 2018), merged over the threadgroup at the end
 //
 // Both keep what they have read in registers, so that a row is read once; rows too long for that are read twice.
 //
-// What is hidden takes no part whatever it holds, and becomes 0 (its logarithm: -inf; in the scores of an attention: -0). A visible
-// NaN or +inf makes the sum NaN and with it every visible element.
+// What is hidden takes no part whatever it holds, and becomes 0 (its logarithm: -inf; in the scores of an attention:
+// -0). A visible NaN or +inf makes the sum NaN and with it every visible element.
 #include "common/reduce.h"
 #include "common/visibility.h"
 
@@ -28,8 +29,8 @@ template <typename T> struct Row {
 
     Row(constant ml_gpu_softmax &p, uint index, device const T *x_, device const void *mask_, device T *out_)
         : x(x_ + p.x_offset), mask(mask_), out(out_ + p.out_offset), x_step(unit_step ? 1 : p.x_step),
-          mask_step(unit_step ? 1 : p.mask_step), out_step(unit_step ? 1 : p.out_step), mask_offset(p.mask_offset), scale(p.scale),
-          softcap(p.softcap), keys(p.seq_k) {
+          mask_step(unit_step ? 1 : p.mask_step), out_step(unit_step ? 1 : p.out_step), mask_offset(p.mask_offset),
+          scale(p.scale), softcap(p.softcap), keys(p.seq_k) {
         range = visible_range(int(index % uint(p.seq_q)), p.seq_k, p.query_offset, p.window);
         for (int d = p.ndim - 1; d >= 0; d--) {
             const uint size = uint(p.shape[d]);
@@ -80,12 +81,13 @@ inline float sink_of(constant ml_gpu_softmax &p, device const void *sinks, uint 
 }
 
 template <typename T>
-[[kernel]] void softmax_vec(device const T *x [[buffer(0)]], device const void *mask [[buffer(1), function_constant(has_mask)]],
-                            device T *out [[buffer(2)]], constant ml_gpu_softmax &p [[buffer(3)]],
-                            device const void *sinks [[buffer(4), function_constant(has_sinks)]],
-                            uint index [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
-                            uint threads [[threads_per_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
-                            uint simdgroups [[simdgroups_per_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
+[[kernel]] void
+softmax_vec(device const T *x [[buffer(0)]], device const void *mask [[buffer(1), function_constant(has_mask)]],
+            device T *out [[buffer(2)]], constant ml_gpu_softmax &p [[buffer(3)]],
+            device const void *sinks [[buffer(4), function_constant(has_sinks)]],
+            uint index [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
+            uint threads [[threads_per_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
+            uint simdgroups [[simdgroups_per_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
     constexpr int held = 4; // elements of a thread that stay in registers
     threadgroup float scratch[1024];
     const Place at = {thread_index, threads, simdgroup, simdgroups, lane};
@@ -188,12 +190,13 @@ template <typename T> struct Four {
 };
 
 template <typename T>
-[[kernel]] void softmax_block(device const T *x [[buffer(0)]], device const void *mask [[buffer(1), function_constant(has_mask)]],
-                              device T *out [[buffer(2)]], constant ml_gpu_softmax &p [[buffer(3)]],
-                              device const void *sinks [[buffer(4), function_constant(has_sinks)]],
-                              uint index [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
-                              uint threads [[threads_per_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
-                              uint simdgroups [[simdgroups_per_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
+[[kernel]] void
+softmax_block(device const T *x [[buffer(0)]], device const void *mask [[buffer(1), function_constant(has_mask)]],
+              device T *out [[buffer(2)]], constant ml_gpu_softmax &p [[buffer(3)]],
+              device const void *sinks [[buffer(4), function_constant(has_sinks)]],
+              uint index [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
+              uint threads [[threads_per_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
+              uint simdgroups [[simdgroups_per_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
     constexpr int held = 8; // groups of a thread that stay in registers
     threadgroup float scratch[1024];
     const Place at = {thread_index, threads, simdgroup, simdgroups, lane};
@@ -231,8 +234,7 @@ template <typename T>
     }
 }
 
-#define INSTANTIATE(KERNEL, NAME, T)                                                                                           \
-    template [[host_name(#KERNEL "_" #NAME)]] [[kernel]] decltype(KERNEL<T>) KERNEL<T>;
+#define INSTANTIATE(KERNEL, NAME, T) template [[host_name(#KERNEL "_" #NAME)]] [[kernel]] decltype(KERNEL<T>) KERNEL<T>;
 
 #ifdef ML_BFLOAT
 INSTANTIATE(softmax_vec, bf16, bfloat)

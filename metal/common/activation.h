@@ -1,5 +1,5 @@
-// Activations of the matmul epilogue. Each form is chosen such that large negative x gives -0 instead of a difference of nearly
-// equal numbers; a NaN stays one.
+// Activations of the matmul epilogue. Each form is chosen such that large negative x gives -0 instead of a difference
+// of nearly equal numbers; a NaN stays one.
 #ifndef ML_METAL_ACTIVATION_H
 #define ML_METAL_ACTIVATION_H
 
@@ -10,9 +10,9 @@ inline float times_logistic(float x, float z) {
     return x == -INFINITY ? -0.0f : x / (1.0f + precise::exp(-z));
 }
 
-// x Phi(x). With y = |x|, Phi(-y) = exp(-y^2/2) t P(t), t = 1 / (1 + 0.35 y): P is a least-squares fit, reweighted towards equal
-// relative errors (3.2e-8), over 0 <= y <= 14.5; beyond, the tail is below what float holds. Nothing cancels, so the negative
-// tail keeps its relative precision.
+// x Phi(x). With y = |x|, Phi(-y) = exp(-y^2/2) t P(t), t = 1 / (1 + 0.35 y): P is a least-squares fit, reweighted
+// towards equal relative errors (3.2e-8), over 0 <= y <= 14.5; beyond, the tail is below what float holds. Nothing
+// cancels, so the negative tail keeps its relative precision.
 inline float gelu(float x) {
     if (isnan(x))
         return x;

@@ -4,12 +4,13 @@
 
 #include "common/types.h"
 
-// How a tile lies in device memory: element (r, c) at offset + r * row + c * step, of which the first rows x columns exist.
-// Threadgroup memory holds it row-major as well, so `row` is the operand's large stride and `step` its small one.
+// How a tile lies in device memory: element (r, c) at offset + r * row + c * step, of which the first rows x columns
+// exist. Threadgroup memory holds it row-major as well, so `row` is the operand's large stride and `step` its small
+// one.
 struct TileSource {
     long offset, row, step;
     int rows, columns;
-    bool whole;  // rows and columns cover the tile
+    bool whole;   // rows and columns cover the tile
     bool strided; // step is not 1
     bool vectors; // groups of four are aligned; needs step 1
 };

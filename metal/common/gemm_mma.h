@@ -6,15 +6,15 @@
 
 #include "common/types.h"
 
-// The first of the two adjacent elements that a lane holds of an 8x8 matrix, as (column, row). Apple does not document it;
-// this is the arrangement MLX computes with (mlx/backend/metal/kernels/steel/gemm/mma.h, BaseMMAFrag).
+// The first of the two adjacent elements that a lane holds of an 8x8 matrix, as (column, row). Apple does not document
+// it; this is the arrangement MLX computes with (mlx/backend/metal/kernels/steel/gemm/mma.h, BaseMMAFrag).
 inline short2 fragment_origin(ushort lane) {
     const short quad = short(lane / 4);
     return short2((quad & 2) * 2 + (lane % 2) * 2, (quad & 4) + (lane / 2) % 4);
 }
 
-// BM x BN of the result over simdgroups that each hold TM x TN matrices. A tile of a is [BM][lda], or [BK][lda] where it is
-// transposed; of b, [BK][ldb] or [BN][ldb].
+// BM x BN of the result over simdgroups that each hold TM x TN matrices. A tile of a is [BM][lda], or [BK][lda] where
+// it is transposed; of b, [BK][ldb] or [BN][ldb].
 template <typename S, int BM, int BN, int BK, int TM, int TN> struct BlockMMA {
     static constant constexpr int simds_m = BM / (8 * TM);
     static constant constexpr int simds_n = BN / (8 * TN);
@@ -31,7 +31,8 @@ template <typename S, int BM, int BN, int BK, int TM, int TN> struct BlockMMA {
                 sum[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
     }
 
-    void multiply(threadgroup const S *a, int lda, bool transpose_a, threadgroup const S *b, int ldb, bool transpose_b) {
+    void multiply(threadgroup const S *a, int lda, bool transpose_a, threadgroup const S *b, int ldb,
+                  bool transpose_b) {
         simdgroup_matrix<S, 8, 8> x[TM], y[TN];
         for (int k = 0; k < BK; k += 8) {
             for (int i = 0; i < TM; i++) {

@@ -35,7 +35,8 @@ inline BatchOffsets batch_offsets(constant ml_gpu_matmul &p, uint index) {
     return o;
 }
 
-// alpha * sum + beta * c + bias, then the activation, one rounding as it is stored. c and bias are read only where they count.
+// alpha * sum + beta * c + bias, then the activation, one rounding as it is stored. c and bias are read only where they
+// count.
 struct Epilogue {
     device const void *c;
     device const void *bias;
@@ -54,8 +55,8 @@ struct Epilogue {
     }
 };
 
-// What invisible keys leave out of the values of an attention: their weights are -0 in a, and b was taken as zero where it is
-// not finite; here such elements come back for the rows that do see them.
+// What invisible keys leave out of the values of an attention: their weights are -0 in a, and b was taken as zero where
+// it is not finite; here such elements come back for the rows that do see them.
 template <typename T>
 float add_visible(float sum, Operand<T> a, Operand<T> b, constant ml_gpu_matmul &p, BatchOffsets at, int i, int j) {
     for (int k = 0; k < p.k; k++) {

@@ -20,7 +20,9 @@ inline float load_number(device const void *p, long i, int dtype) {
 }
 
 inline uint load_bits(device const void *p, long i, int bytes) {
-    return bytes == 4 ? ((device const uint *)p)[i] : bytes == 2 ? ((device const ushort *)p)[i] : ((device const uchar *)p)[i];
+    return bytes == 4   ? ((device const uint *)p)[i]
+           : bytes == 2 ? ((device const ushort *)p)[i]
+                        : ((device const uchar *)p)[i];
 }
 
 inline void store_bits(device void *p, long i, uint bits, int bytes) {
@@ -32,8 +34,8 @@ inline void store_bits(device void *p, long i, uint bits, int bytes) {
         ((device uchar *)p)[i] = uchar(bits);
 }
 
-// Rounds or truncates into any dtype; bool is "not zero". False when the value is NaN or out of an integer dtype's range; the
-// element is then left as it was.
+// Rounds or truncates into any dtype; bool is "not zero". False when the value is NaN or out of an integer dtype's
+// range; the element is then left as it was.
 inline bool store_number(device void *p, long i, float x, int dtype) {
     if (is_float_dtype(dtype)) {
         store_float(p, i, x, dtype);
@@ -51,7 +53,8 @@ inline bool store_number(device void *p, long i, float x, int dtype) {
     return true;
 }
 
-// Beyond 24 bits what is cut off leaves its mark in the last bit (rounding to odd), so that rounding to bf16 is the only one.
+// Beyond 24 bits what is cut off leaves its mark in the last bit (rounding to odd), so that rounding to bf16 is the
+// only one.
 inline float float_to_odd(int x) {
     const uint size = x < 0 ? 0u - uint(x) : uint(x);
     const uint cut = size >= 1u << 24 ? 8u - clz(size) : 0u;

@@ -146,13 +146,19 @@ typedef struct ml_gpu_elementwise {
 #define ML_GPU_FC_CONTIGUOUS 49  /* bool: one dim, unit strides, aligned groups of four */
 #define ML_GPU_FC_ELEMENT_BYTES 50 /* int: copy without a cast, fill: 1, 2 or 4 */
 
-#ifndef __METAL_VERSION__
-_Static_assert(sizeof(ml_gpu_matrix) == 72, "layout shared with MSL");
-_Static_assert(sizeof(ml_gpu_matmul) == 360 && offsetof(ml_gpu_matmul, a) == 48, "layout shared with MSL");
-_Static_assert(sizeof(ml_gpu_softmax) == 304 && offsetof(ml_gpu_softmax, x_strides) == 56, "layout shared with MSL");
-_Static_assert(sizeof(ml_gpu_sdpa) == 280 && offsetof(ml_gpu_sdpa, q) == 48, "layout shared with MSL");
-_Static_assert(sizeof(ml_gpu_elementwise) == 312 && offsetof(ml_gpu_elementwise, size) == 280,
-               "layout shared with MSL");
+#ifdef __METAL_VERSION__
+#define ML_GPU_ASSERT static_assert
+#else
+#define ML_GPU_ASSERT _Static_assert
+_Static_assert(offsetof(ml_gpu_matmul, a) == 48, "layout shared with MSL");
+_Static_assert(offsetof(ml_gpu_softmax, x_strides) == 56, "layout shared with MSL");
+_Static_assert(offsetof(ml_gpu_sdpa, q) == 48, "layout shared with MSL");
+_Static_assert(offsetof(ml_gpu_elementwise, size) == 280, "layout shared with MSL");
 #endif
+ML_GPU_ASSERT(sizeof(ml_gpu_matrix) == 72, "layout shared with MSL");
+ML_GPU_ASSERT(sizeof(ml_gpu_matmul) == 360, "layout shared with MSL");
+ML_GPU_ASSERT(sizeof(ml_gpu_softmax) == 304, "layout shared with MSL");
+ML_GPU_ASSERT(sizeof(ml_gpu_sdpa) == 280, "layout shared with MSL");
+ML_GPU_ASSERT(sizeof(ml_gpu_elementwise) == 312, "layout shared with MSL");
 
 #endif

@@ -1,5 +1,5 @@
-// Reductions over a threadgroup: with simdgroup operations, then over the simdgroups; or a tree in threadgroup memory, for
-// devices without them and a power of two of threads (M. Harris, Optimizing parallel reduction in CUDA, 2007).
+// Reductions over a threadgroup: with simdgroup operations, then over the simdgroups; or a tree in threadgroup memory,
+// for devices without them and a power of two of threads (M. Harris, Optimizing parallel reduction in CUDA, 2007).
 #ifndef ML_METAL_REDUCE_H
 #define ML_METAL_REDUCE_H
 
@@ -36,8 +36,8 @@ struct Place {
     uint simdgroup, simdgroups, lane;
 };
 
-// The same result in every thread. scratch: one float per simdgroup, or per thread without simd_reduce; it may be used again
-// at once.
+// The same result in every thread. scratch: one float per simdgroup, or per thread without simd_reduce; it may be used
+// again at once.
 template <typename Op> float reduce_threads(float value, threadgroup float *scratch, Place at) {
     if (simd_reduce) {
         value = Op::lanes(value);

@@ -50,7 +50,8 @@ struct any_type {};
 template <typename T> struct Operand {
     typedef T element;
     device const T *data;
-    Operand(device const void *base, int) : data((device const T *)base) {}
+    Operand(device const void *base, int) : data((device const T *)base) {
+    }
     T at(long i) const {
         return data[i];
     }
@@ -62,7 +63,8 @@ template <> struct Operand<any_type> {
     typedef float element;
     device const void *data;
     int dtype;
-    Operand(device const void *base, int dtype_) : data(base), dtype(dtype_) {}
+    Operand(device const void *base, int dtype_) : data(base), dtype(dtype_) {
+    }
     float at(long i) const {
         return load_float(data, i, dtype);
     }

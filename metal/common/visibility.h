@@ -1,4 +1,5 @@
-// Which keys a query sees, and what is added to its scores: causality, window, masks, soft cap. Softmax and attention alike.
+// Which keys a query sees, and what is added to its scores: causality, window, masks, soft cap. Softmax and attention
+// alike.
 #ifndef ML_METAL_VISIBILITY_H
 #define ML_METAL_VISIBILITY_H
 
@@ -18,13 +19,17 @@ struct KeyRange {
     int first, end;
 };
 
+inline int key_within(long position, int keys) {
+    return position < 0 ? 0 : position > keys ? keys : int(position);
+}
+
 inline KeyRange visible_range(int query, int keys, long query_offset, long window) {
     KeyRange range = {0, keys};
     const long position = query + query_offset;
     if (causal || has_window)
-        range.end = int(clamp(position + 1, 0l, long(keys)));
+        range.end = key_within(position + 1, keys);
     if (has_window)
-        range.first = int(clamp(position - window + 1, 0l, long(range.end)));
+        range.first = key_within(position - window + 1, range.end);
     return range;
 }
 
