@@ -152,7 +152,7 @@ sdpa_vector(device const void *q [[buffer(0)]], device const T *k [[buffer(1)]],
     }
 }
 
-// The second pass: a simdgroup per row adds up its splits.
+// The second pass: a simdgroup per row adds up its splits, for head sizes up to 256.
 [[kernel, max_total_threads_per_threadgroup(32)]] void
 sdpa_vector_reduce(device void *out [[buffer(3)]], constant ml_gpu_sdpa &p [[buffer(4)]],
                    device const void *sinks [[buffer(6), function_constant(has_sinks)]],
@@ -171,18 +171,26 @@ sdpa_vector_reduce(device void *out [[buffer(3)]], constant ml_gpu_sdpa &p [[buf
         sum += from[long(s) * size + p.dim_v + 1] * rescale(from[long(s) * size + p.dim_v], total.top);
     total.sum = simd_sum(sum);
     const float largest = total.top;
+
+    float value[8] = {0.0f}; // every 32nd column
+    for (int first = 0; first < p.splits; first += 32) {
+        const int count = min(32, p.splits - first);
+        const float own = int(lane) < count ? rescale(from[long(first + int(lane)) * size + p.dim_v], largest) : 0.0f;
+        for (int s = 0; s < count; s++) {
+            const float factor = simd_shuffle(own, ushort(s));
+            device const float *partial = from + long(first + s) * size;
+            for (int e = 0; e < 8; e++)
+                if (int(lane) + 32 * e < p.dim_v)
+                    value[e] = fma(factor, partial[int(lane) + 32 * e], value[e]);
+        }
+    }
+
     float factor = has_sinks ? total.add_sink(sink_of(p, sinks, head)) : 1.0f;
     factor *= total.normaliser();
-
     const Head results(p.out, batch, head);
-    for (int c = int(lane); c < p.dim_v; c += 32) {
-        float value = 0.0f;
-        for (int s = 0; s < p.splits; s++) {
-            device const float *partial = from + long(s) * size;
-            value = fma(rescale(partial[p.dim_v], largest), partial[c], value);
-        }
-        store_float(out, results.at(row / group, c), factor * value, out_dtype);
-    }
+    for (int e = 0; e < 8; e++)
+        if (int(lane) + 32 * e < p.dim_v)
+            store_float(out, results.at(row / group, int(lane) + 32 * e), factor * value[e], out_dtype);
 }
 
 #define INSTANTIATE(NAME, T, D, R)                                                                                     \
