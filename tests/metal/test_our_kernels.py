@@ -14,7 +14,8 @@ KEYS = {"name", "op", "family", "source", "function", "types", "dtypes", "suppor
 
 
 def functions(row: dict) -> list[str]:
-    return [row["function"].replace("{t}", t) for t in row["types"]] + [row["reduce"]] * ("reduce" in row)
+    names = [row["function"].replace("{t}", t) for t in row["types"]]
+    return [*names, row["reduce"]] if "reduce" in row else names
 
 
 def test_names_are_unique():
@@ -40,4 +41,4 @@ def test_page_lists_what_the_manifest_names():
 def test_function_constants_have_indices_of_their_own():
     text = (ROOT / "metal" / "common" / "params.h").read_text()
     indices = re.findall(r"#define ML_GPU_FC_\w+ (\d+)", text)
-    assert len(indices) == len(set(indices)) > 40
+    assert len(indices) == len(set(indices)) > 30
