@@ -193,7 +193,7 @@ void mslc_grow(mslc_unit *unit, void **data, int32_t *count, int32_t *capacity, 
 /* Arena memory; leaves through unit->fail when there is none. */
 void *mslc_alloc(mslc_unit *unit, size_t size);
 const char *mslc_copy(mslc_unit *unit, const char *data, size_t n);
-const char *mslc_format(mslc_unit *unit, const char *format, ...) __attribute__((format(printf, 2, 3)));
+const char *mslc_format(mslc_unit *unit, const char *format, ...) __attribute__((format(printf, 2, 3), nonnull(2)));
 
 /* Adds "file:line:column: error: ..." for the token to the message and leaves through unit->fail. */
 _Noreturn void mslc_fail(mslc_unit *unit, int32_t token, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -61,7 +61,8 @@ static void lay_out_x(sums_case *t) {
 
 static void sums_alloc(sums_case *t) {
     /* dot: a row is contiguous; axpy: a step of k is. The memory ends with the last element. */
-    const layout along = t->axpy ? (check_rand() % 2 ? COLUMNS : COLUMNS_APART) : check_rand() % 2 ? ROWS : ROWS_APART;
+    static const layout rows[] = {ROWS, ROWS_APART, ROWS_PITCHED};
+    const layout along = t->axpy ? (check_rand() % 2 ? COLUMNS : COLUMNS_APART) : rows[check_range(0, 2)];
     matrix_alloc(&t->w, t->dtype, t->rows, t->k, along);
     matrix_fill(&t->w, t->values);
     matrix_alloc(&t->x, ML_F32, t->k, t->n, (layout)check_range(0, LAYOUT_COUNT - 1));
@@ -154,11 +155,12 @@ static void check_products(const ml_gemv_impl *impl, bool axpy, ml_dtype dtype, 
     static const int64_t extents[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 130, 257};
     enum { EXTENTS = sizeof extents / sizeof extents[0] };
     check_begin("%s %s, %d columns", axpy ? "axpy" : "dot", ml_dtype_name(dtype), n);
-    for (int round = 0; round < 3 * EXTENTS; round++) {
+    /* One column has kernels of its own, for several kinds of memory. */
+    for (int round = 0; round < (n == 1 ? 30 : 3) * EXTENTS; round++) {
         sums_case t = {.impl = impl, .axpy = axpy, .dtype = dtype, .n = n};
         t.values = (check_values)(round % CHECK_VALUES_COUNT);
-        t.rows = round % 2 ? extents[round / 3] : extents[check_range(0, EXTENTS - 1)];
-        t.k = round % 2 ? extents[check_range(0, EXTENTS - 1)] : extents[round / 3];
+        t.rows = round % 2 ? extents[round / 3 % EXTENTS] : extents[check_range(0, EXTENTS - 1)];
+        t.k = round % 2 ? extents[check_range(0, EXTENTS - 1)] : extents[round / 3 % EXTENTS];
         sums_alloc(&t);
         (axpy ? impl->axpy : impl->dot)[dtype](&t.block);
         check_row_alone(&t);

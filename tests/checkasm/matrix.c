@@ -4,7 +4,8 @@
 #include <string.h>
 
 const ml_dtype check_dtypes[3] = {ML_F32, ML_F16, ML_BF16};
-const char *const layout_names[LAYOUT_COUNT] = {"rows", "columns", "rows apart", "columns apart", "steps", "backwards"};
+const char *const layout_names[LAYOUT_COUNT] = {"rows",          "columns", "rows apart", "rows pitched",
+                                                "columns apart", "steps",   "backwards"};
 
 void matrix_alloc(matrix *x, ml_dtype dtype, int64_t m, int64_t n, layout kind) {
     int64_t rs = n, cs = 1, size = (int64_t)ml_dtype_size_of(dtype);
@@ -15,6 +16,9 @@ void matrix_alloc(matrix *x, ml_dtype dtype, int64_t m, int64_t n, layout kind) 
         break;
     case ROWS_APART:
         rs = n + 3;
+        break;
+    case ROWS_PITCHED:
+        rs = (n + 31) / 32 * 32;
         break;
     case COLUMNS_APART:
         rs = 1;

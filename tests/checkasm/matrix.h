@@ -6,7 +6,8 @@
 
 extern const ml_dtype check_dtypes[3]; /* f32, f16, bf16 */
 
-typedef enum layout { ROWS, COLUMNS, ROWS_APART, COLUMNS_APART, STEPS, BACKWARDS, LAYOUT_COUNT } layout;
+/* ROWS_PITCHED: all rows begin at the same place of a cache line. */
+typedef enum layout { ROWS, COLUMNS, ROWS_APART, ROWS_PITCHED, COLUMNS_APART, STEPS, BACKWARDS, LAYOUT_COUNT } layout;
 extern const char *const layout_names[LAYOUT_COUNT];
 
 typedef struct matrix {
