@@ -41,7 +41,7 @@ static int64_t split(int64_t n, int64_t align, int64_t *parts) {
 
 static void cut(ml_gemv_layout *l, size_t a_size) {
     l->row_tasks = l->k_chunks = 1;
-    l->rows_per_task = l->m;
+    l->row_unit = max64(l->m, 1);
     l->k_per_chunk = l->k;
     l->items_per_task = 1;
     int64_t block_cols = min64(l->cols, ML_GEMV_COLS);
@@ -63,8 +63,9 @@ static void cut(ml_gemv_layout *l, size_t a_size) {
     if (want > 1)
         want += want & 1; /* an even number shares out evenly over two, the most common small pool */
     bool along_m = l->order == ML_GEMV_AXPY;
-    l->row_tasks = along_m ? min64(want, max64(l->m / AXPY_ROWS, 1)) : want;
-    l->rows_per_task = split(l->m, along_m ? 64 : DOT_ROWS, &l->row_tasks);
+    l->row_unit = along_m ? 64 : DOT_ROWS;
+    l->row_tasks = along_m ? max64(l->m / AXPY_ROWS, 1) : ceil_div(l->m, DOT_ROWS);
+    l->row_tasks = min64(want, l->row_tasks);
     if (l->row_tasks * 2 > want || l->skip_product)
         return;
     int64_t shortest = along_m ? max64(AXPY_K_CHUNK, 32 * block_cols) : DOT_K_CHUNK;

@@ -30,13 +30,20 @@ typedef struct ml_gemv_layout {
     bool x_direct;     /* columns of B are f32 and laid out as the kernel wants them: used where they are */
     bool x_stack;      /* packed by each task on its stack; neither: packed into scratch, items_per_pass at a time */
     int64_t ldx;       /* floats of a packed column */
-    int64_t items_per_task; /* > 1 only when row_tasks == k_chunks == 1 */
-    int64_t row_tasks, rows_per_task;
+    int64_t items_per_task;      /* > 1 only when row_tasks == k_chunks == 1 */
+    int64_t row_tasks, row_unit; /* tasks that share out the units of so many rows; ml_gemv_first_row */
     int64_t k_chunks, k_per_chunk;
     int64_t items_per_pass;
     int64_t x_floats;       /* scratch of a pass for packed columns */
     int64_t partial_floats; /* scratch of a pass for partial sums, [item][k_chunk][m * block columns] */
 } ml_gemv_layout;
+
+/* First row of a row task, and M for the task after the last: shares that differ by one unit at most, so that two
+ * threads with half of the tasks each have half of the rows each. */
+static inline int64_t ml_gemv_first_row(const ml_gemv_layout *l, int64_t row_task) {
+    const int64_t units = (l->m + l->row_unit - 1) / l->row_unit, row = units * row_task / l->row_tasks * l->row_unit;
+    return row < l->m ? row : l->m;
+}
 
 /* The layout of a matmul (op->kind ML_OP_MATMUL); transposed: plan->transposed. */
 void ml_gemv_layout_of(const ml_op *op, bool transposed, ml_gemv_layout *l);

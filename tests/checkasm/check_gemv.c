@@ -137,7 +137,7 @@ static void check_row_alone(const sums_case *t) {
     b->rows = 1;
     b->y = alone;
     b->ldy = 1;
-    b->stream = false;
+    b->stream = !b->stream;
     for (int j = 0; j < t->n; j++)
         alone[j] = floats(&t->y_before)[i * t->y_row + j * t->y_col];
     (t->axpy ? t->impl->axpy : t->impl->dot)[t->dtype](b);

@@ -301,8 +301,9 @@ static void whole_task(void *arg, int64_t task, int worker) {
     const run *r = arg;
     const ml_gemv_layout *l = &r->l;
     if (l->row_tasks > 1) {
-        int64_t row = task % l->row_tasks * l->rows_per_task;
-        whole_rows(r, r->first + task / l->row_tasks, row, min64(row + l->rows_per_task, l->m));
+        const int64_t row_task = task % l->row_tasks;
+        whole_rows(r, r->first + task / l->row_tasks, ml_gemv_first_row(l, row_task),
+                   ml_gemv_first_row(l, row_task + 1));
         return;
     }
     int64_t index = r->first + task * l->items_per_task, end = min64(index + l->items_per_task, r->first + r->count);
@@ -328,7 +329,7 @@ static void partial_task(void *arg, int64_t task, int worker) {
     float *y = partial_of(r, index, chunk);
     int64_t k = chunk * l->k_per_chunk, k_end = min64(k + l->k_per_chunk, l->k);
     const columns x = columns_of(r, r->first + index, &it, stack, k, k_end);
-    int64_t row = row_task * l->rows_per_task, end = min64(row + l->rows_per_task, l->m);
+    int64_t row = ml_gemv_first_row(l, row_task), end = ml_gemv_first_row(l, row_task + 1);
     for (const int64_t step = panel_rows(end - row, it.cols); row < end; row += step) {
         int64_t rows = min64(step, end - row);
         products(r, &it, &x, (span){row, rows, k, k_end}, y + row * it.cols);
@@ -342,7 +343,7 @@ static void reduce_task(void *arg, int64_t task, int worker) {
     int64_t index = task / l->row_tasks;
     item it;
     item_at(r, r->first + index, &it);
-    int64_t row = task % l->row_tasks * l->rows_per_task, end = min64(row + l->rows_per_task, l->m);
+    int64_t row = ml_gemv_first_row(l, task % l->row_tasks), end = ml_gemv_first_row(l, task % l->row_tasks + 1);
     for (const int64_t step = panel_rows(end - row, it.cols); row < end; row += step) {
         int64_t rows = min64(step, end - row);
         float *sum = partial_of(r, index, 0) + row * it.cols;
