@@ -46,7 +46,7 @@ gemm_generic(device const void *a [[buffer(0)]], device const void *b [[buffer(1
              constant ml_gpu_matmul &p [[buffer(5)]], uint3 group [[threadgroup_position_in_grid]],
              uint thread_index [[thread_index_in_threadgroup]]) {
     threadgroup float a_tile[BM * (BK + 1)], b_tile[BK * (BN + 1)];
-    threadgroup atomic_uint found;
+    threadgroup bool found[threads];
     const BatchOffsets at = batch_offsets(p, group.z);
     const int first_m = int(group.y) * BM, first_n = int(group.x) * BN;
     const int row = int(thread_index) / (BN / TN), column = int(thread_index) % (BN / TN); // and every 16th on
@@ -79,13 +79,10 @@ gemm_generic(device const void *a [[buffer(0)]], device const void *b [[buffer(1
     }
 
     if (clean) {
-        if (thread_index == 0)
-            atomic_store_explicit(&found, 0u, memory_order_relaxed);
+        found[thread_index] = seen;
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        if (seen)
-            atomic_fetch_or_explicit(&found, 1u, memory_order_relaxed);
-        threadgroup_barrier(mem_flags::mem_threadgroup);
-        seen = atomic_load_explicit(&found, memory_order_relaxed) != 0;
+        for (int t = 0; t < threads; t++)
+            seen |= found[t];
     }
     const Epilogue epilogue = {c, bias, out, at.c, at.out};
     for (int i = 0; i < TM; i++)

@@ -257,3 +257,39 @@ bool launch_at(int i, launch *l) {
         LAUNCH(elementwise(l, which));
     return false;
 }
+
+/* Every weight in a is hidden, and nothing in b is finite. */
+static void hide(launch *l) {
+    set(l, ML_GPU_FC_SKIP_HIDDEN, ML_GPU_SKIP_A);
+    l->fill[0] = 0x8000; /* -0 */
+    l->fill[1] = 0x7e00; /* NaN */
+}
+
+static void softmax_tree(launch *l) {
+    softmax(l, &elements[0], false);
+    l->n_constants = 0; /* no simdgroup operations, no unit steps */
+}
+
+static void masked_values(launch *l) {
+    sdpa_tiled(l, &elements[0], 64);
+    set(l, ML_GPU_FC_MASK_KIND, ML_GPU_MASK_BOOL);
+    ml_gpu_sdpa *p = &l->params.sdpa;
+    p->mask = (ml_gpu_heads){.row = p->len_k, .step = 1};
+    l->operands[5] = (size_t)p->len_q * (size_t)p->len_k;
+    l->fill[5] = 0x0101;
+    l->fill[2] = 0x7e00; /* NaN */
+}
+
+bool barrier_launch_at(int i, launch *l) {
+    memset(l, 0, sizeof *l);
+    LAUNCH((gemm(l, &elements[0], (const int[]){32, 32}), hide(l)));
+    LAUNCH((gemm_generic(l), hide(l)));
+    LAUNCH(gemv(l, &elements[0], 4, false));
+    LAUNCH(gemv(l, &elements[0], 4, true));
+    LAUNCH(softmax(l, &elements[0], false));
+    LAUNCH(softmax_tree(l));
+    LAUNCH(sdpa_vector(l, &elements[0], 64, 4, 1));
+    LAUNCH(masked_values(l));
+    LAUNCH(elementwise(l, COPY_TRANSPOSE));
+    return false;
+}

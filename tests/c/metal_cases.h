@@ -20,6 +20,7 @@ typedef struct launch {
     } constants[MAX_CONSTANTS]; /* those that are not 0 */
     int n_constants;
     size_t operands[MAX_OPERANDS]; /* bytes by buffer index; 0: none */
+    uint16_t fill[MAX_OPERANDS];   /* their contents */
     int params_index;
     union {
         ml_gpu_matmul matmul;
@@ -36,5 +37,7 @@ typedef struct launch {
 
 /* The i-th launch; false behind the last. */
 bool launch_at(int i, launch *out);
+/* The same for small launches that together pass every barrier, those of rarely taken ways too. */
+bool barrier_launch_at(int i, launch *out);
 
 #endif

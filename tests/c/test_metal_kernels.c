@@ -84,21 +84,32 @@ static char *read_text(const char *folder, const char *name, char *path, size_t 
     return text;
 }
 
-static ml_status create_library(const launch *l, const char *folder, bool strict, sm_library **out, char **log) {
+typedef struct build {
+    const char *folder;
+    bool strict;
+    const sm_macro *extra; /* NULL: none */
+} build;
+
+static ml_status create_library(const launch *l, const build *b, sm_library **out, char **log) {
     char path[4096];
-    char *text = read_text(folder, l->source, path, sizeof path);
+    char *text = read_text(b->folder, l->source, path, sizeof path);
     if (!text)
         return ml_fail(ML_ERR_VALUE, "cannot read %s", path);
-    const sm_macro macro = {"ML_BFLOAT", "1"};
+    sm_macro macros[2];
+    int n_macros = 0;
+    if (l->bfloat)
+        macros[n_macros++] = (sm_macro){"ML_BFLOAT", "1"};
+    if (b->extra)
+        macros[n_macros++] = *b->extra;
     const sm_library_options options = {.source = text,
                                         .name = path,
-                                        .macros = &macro,
-                                        .n_macros = l->bfloat,
-                                        .include_dirs = &folder,
+                                        .macros = macros,
+                                        .n_macros = n_macros,
+                                        .include_dirs = &b->folder,
                                         .n_include_dirs = 1,
                                         .language_version = l->bfloat ? 0x30001 : 0x30000,
-                                        .checked = !strict,
-                                        .strict = strict};
+                                        .checked = !b->strict,
+                                        .strict = b->strict};
     const ml_status status = sm_library_create(&options, out, log);
     free(text);
     return status;
@@ -114,7 +125,7 @@ static sm_library *library_of(const launch *l, const char *folder) {
         return library;
     sm_library_release(library);
     library = NULL;
-    if (create_library(l, folder, false, &library, NULL) != ML_OK)
+    if (create_library(l, &(build){.folder = folder}, &library, NULL) != ML_OK)
         library = NULL;
     snprintf(key, sizeof key, "%s", wanted);
     return library;
@@ -164,6 +175,32 @@ static void print(const launch *l, const sm_kernel *kernel, size_t moved) {
            (double)atomic_load(&counts.products) / all, (double)moved / outputs, (double)l->least_bytes / outputs);
 }
 
+/* Runs l with memory of its own. */
+static ml_status dispatch(const launch *l, sm_kernel *kernel, sm_findings *findings) {
+    unsigned char *constants = constants_of(l, kernel);
+    sm_dispatch d = {.kernel = kernel, .constants = constants, .grid_in_threads = l->grid_in_threads};
+    for (int i = 0; i < MAX_OPERANDS; i++) {
+        if (l->operands[i] == 0)
+            continue;
+        uint16_t *memory = aligned_alloc(64, (l->operands[i] + 63) / 64 * 64);
+        d.buffers[i] = (sm_binding){.address = memory, .length = l->operands[i]};
+        for (size_t k = 0; memory && k < l->operands[i] / 2; k++)
+            memory[k] = l->fill[i];
+    }
+    d.buffers[l->params_index] = (sm_binding){.address = (void *)(uintptr_t)&l->params, .length = l->params_bytes};
+    memcpy(d.grid, l->grid, sizeof d.grid);
+    memcpy(d.threads_per_threadgroup, l->threadgroup, sizeof l->threadgroup);
+    memcpy(bound, d.buffers, sizeof bound);
+    running = kernel;
+    memset(&counts, 0, sizeof counts);
+    const ml_status status = constants ? sm_dispatch_run(&d, findings) : ML_ERR_VALUE;
+    for (int i = 0; i < MAX_OPERANDS; i++)
+        if (l->operands[i])
+            free(d.buffers[i].address);
+    sm_constants_release(constants);
+    return status;
+}
+
 static void run(const launch *l, const char *folder, bool table) {
     char *log = NULL;
     sm_kernel *kernel = NULL;
@@ -174,24 +211,8 @@ static void run(const launch *l, const char *folder, bool table) {
         return;
     }
     free(log);
-    unsigned char *constants = constants_of(l, kernel);
-    sm_dispatch d = {.kernel = kernel, .constants = constants, .grid_in_threads = l->grid_in_threads};
-    for (int i = 0; i < MAX_OPERANDS; i++) {
-        if (l->operands[i] == 0)
-            continue;
-        d.buffers[i] =
-            (sm_binding){.address = aligned_alloc(64, (l->operands[i] + 63) / 64 * 64), .length = l->operands[i]};
-        memset(d.buffers[i].address, 0, l->operands[i]);
-    }
-    d.buffers[l->params_index] = (sm_binding){.address = (void *)(uintptr_t)&l->params, .length = l->params_bytes};
-    memcpy(d.grid, l->grid, sizeof d.grid);
-    memcpy(d.threads_per_threadgroup, l->threadgroup, sizeof l->threadgroup);
-    memcpy(bound, d.buffers, sizeof bound);
-    running = kernel;
-    memset(&counts, 0, sizeof counts);
-
     sm_findings findings = {0};
-    if (!constants || sm_dispatch_run(&d, &findings) != ML_OK)
+    if (dispatch(l, kernel, &findings) != ML_OK)
         fail(l, ml_last_error(), NULL);
     if (sm_findings_count(&findings, SM_NOTE) > 0) {
         char *text = sm_findings_text(&findings);
@@ -202,12 +223,7 @@ static void run(const launch *l, const char *folder, bool table) {
     check(l, moved);
     if (table)
         print(l, kernel, moved);
-
     sm_findings_clear(&findings);
-    for (int i = 0; i < MAX_OPERANDS; i++)
-        if (l->operands[i])
-            free(d.buffers[i].address);
-    sm_constants_release(constants);
     sm_kernel_release(kernel);
 }
 
@@ -233,7 +249,7 @@ static int check_strict(const char *folder) {
             continue;
         memcpy(last, key, sizeof last);
         sm_library *library = NULL;
-        if (create_library(&l, folder, true, &library, &log) != ML_OK)
+        if (create_library(&l, &(build){.folder = folder, .strict = true}, &library, &log) != ML_OK)
             fail(&l, ml_last_error(), log);
         else
             sm_library_release(library);
@@ -242,14 +258,98 @@ static int check_strict(const char *folder) {
     return failures ? 1 : 0;
 }
 
+/* ---- barriers ---- */
+
+/* Whether the checker finds something in a launch of this source without the barrier in this line. */
+static bool is_missed(const char *folder, const char *source, const char *word, int line) {
+    char name[64], value[160];
+    snprintf(name, sizeof name, "%s(flags)", word);
+    snprintf(value, sizeof value, "(__LINE__ == %d ? (void)0 : %s(flags))", line, word);
+    const sm_macro macro = {name, value};
+    const build b = {.folder = folder, .extra = &macro};
+    bool missed = false;
+    launch l;
+    for (int i = 0; !missed && barrier_launch_at(i, &l); i++) {
+        sm_library *library = NULL;
+        sm_kernel *kernel = NULL;
+        sm_findings findings = {0};
+        if (strcmp(l.source, source) != 0)
+            continue;
+        if (create_library(&l, &b, &library, NULL) != ML_OK ||
+            sm_library_load(library, l.function, sm_executor_host(), &kernel, NULL) != ML_OK ||
+            dispatch(&l, kernel, &findings) != ML_OK)
+            fail(&l, ml_last_error(), NULL);
+        missed = sm_findings_count(&findings, SM_WARNING) > 0;
+        sm_findings_clear(&findings);
+        if (kernel)
+            sm_kernel_release(kernel);
+        if (library)
+            sm_library_release(library);
+    }
+    return missed;
+}
+
+/* The barriers of a file that this source consists of. */
+static void check_barriers(const char *folder, const char *source, const char *file) {
+    static const char *const words[] = {"threadgroup_barrier", "simdgroup_barrier"};
+    char path[4096];
+    char *text = read_text(folder, file, path, sizeof path);
+    int line = 1;
+    for (char *at = text; at && *at; line++) {
+        char *end = strchr(at, '\n');
+        if (end)
+            *end = 0;
+        for (int w = 0; w < 2; w++) {
+            const char *call = strstr(at, words[w]);
+            if (!call || call[strlen(words[w])] != '(' || is_missed(folder, source, words[w], line))
+                continue;
+            fprintf(stderr, "FAILED: %s:%d: nothing is found without this barrier\n", path, line);
+            failures++;
+        }
+        at = end ? end + 1 : NULL;
+    }
+    free(text);
+}
+
+static int check_all_barriers(const char *folder) {
+    static const char *const files[][2] = {{"gemm.metal", "gemm.metal"},
+                                           {"gemm_generic.metal", "gemm_generic.metal"},
+                                           {"gemv.metal", "gemv.metal"},
+                                           {"softmax.metal", "softmax.metal"},
+                                           {"softmax.metal", "common/reduce.h"},
+                                           {"sdpa_vector.metal", "sdpa_vector.metal"},
+                                           {"sdpa_tiled.metal", "sdpa_tiled.metal"},
+                                           {"elementwise.metal", "elementwise.metal"}};
+    launch l;
+    for (int i = 0; barrier_launch_at(i, &l); i++) {
+        sm_library *library = NULL;
+        sm_kernel *kernel = NULL;
+        sm_findings findings = {0};
+        if (create_library(&l, &(build){.folder = folder}, &library, NULL) != ML_OK ||
+            sm_library_load(library, l.function, sm_executor_host(), &kernel, NULL) != ML_OK ||
+            dispatch(&l, kernel, &findings) != ML_OK || sm_findings_count(&findings, SM_NOTE) > 0)
+            fail(&l, "with all its barriers", ml_last_error());
+        sm_findings_clear(&findings);
+        if (kernel)
+            sm_kernel_release(kernel);
+        if (library)
+            sm_library_release(library);
+    }
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
+        check_barriers(folder, files[i][0], files[i][1]);
+    return failures ? 1 : 0;
+}
+
 int main(int argc, char **argv) {
     const bool table = argc > 2 && strcmp(argv[2], "--table") == 0;
     if (argc < 2) {
-        fputs("usage: test_metal_kernels METAL_FOLDER [--table | --strict]\n", stderr);
+        fputs("usage: test_metal_kernels METAL_FOLDER [--table | --strict | --barriers]\n", stderr);
         return 2;
     }
     if (argc > 2 && strcmp(argv[2], "--strict") == 0)
         return check_strict(argv[1]);
+    if (argc > 2 && strcmp(argv[2], "--barriers") == 0)
+        return check_all_barriers(argv[1]);
     launch l;
     for (int i = 0; launch_at(i, &l); i++)
         if (table || is_short(&l))
