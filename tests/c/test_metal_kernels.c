@@ -1,9 +1,11 @@
 /* Runs the kernels of metal/ in the software Metal, checked, and counts what they do:
  *
- *     test_metal_kernels METAL_FOLDER           one dtype: no findings; what must be read once is read once
- *     test_metal_kernels METAL_FOLDER --table   every kernel, a line of tab-separated counts each
- * (tools/metal_kernels.py)
- */
+ *     test_metal_kernels METAL_FOLDER              one dtype: no findings; what must be read once is read once
+ *     test_metal_kernels METAL_FOLDER --table      every kernel: a line of counts, for tools/metal_kernels.py
+ *     test_metal_kernels METAL_FOLDER --strict     Apple's rules, by a clang
+ *     test_metal_kernels METAL_FOLDER --barriers   takes out one barrier after the other: the checker must miss each
+ *
+ * Exit code 77 where there is no compiler to run them with. */
 #include "metal_cases.h"
 
 #include "softmetal/executor.h"
@@ -345,6 +347,11 @@ int main(int argc, char **argv) {
     if (argc < 2) {
         fputs("usage: test_metal_kernels METAL_FOLDER [--table | --strict | --barriers]\n", stderr);
         return 2;
+    }
+    char compiler[4096];
+    if (sm_compiler_path(compiler, sizeof compiler) != ML_OK) {
+        fprintf(stderr, "skipped: %s\n", ml_last_error());
+        return 77;
     }
     if (argc > 2 && strcmp(argv[2], "--strict") == 0)
         return check_strict(argv[1]);
