@@ -101,105 +101,82 @@ V_FN void v_sum4(vf a, vf b, vf c, vf d, float *out) {
 #define AXPY_COLS 8
 #define axpy_vectors(n) ((n) <= 2 ? 8 : (n) <= 3 ? 6 : (n) <= 6 ? 4 : 3)
 #define ML_GEMV_IMPL ml_gemv_avx512
-#define ML_GEMV_OWN_DOT_1
+#define ML_GEMV_OWN_F32_1
 static void dot_f32_1(const ml_gemv_block *b, int64_t row, int64_t end, int col);
-static void dot_bf16_1(const ml_gemv_block *b, int64_t row, int64_t end, int col);
 #define ML_GEMV_OWN_F16_1
 static void dot_f16_1(const ml_gemv_block *b, int64_t row, int64_t end, int col);
 static void axpy_f16_1(const ml_gemv_block *b, int64_t row, int64_t end, int col);
 #include "device/cpu/gemv_simd.h"
 
-/* ---- f32 and bf16, one column, rows that begin inside a cache line -----------------------------------------
+/* ---- f32, one column, rows that begin inside a cache line ----------------------------------------------------
  * Memory from malloc begins 16 bytes into a line, and a vector that spans two lines takes two loads: as much as a fifth
- * of the time is lost. So whole lines are loaded and the vectors made of each two neighbours. The sums are those of
- * dot_tile, bit for bit: where the weights lie must not show in the result. */
+ * of the time is lost. So whole lines are loaded and the vectors made of each two neighbours. (For bf16, whose words
+ * take two more operations before they are floats, that costs more than it gives.) The sums are those of dot_tile, bit
+ * for bit: where the weights lie must not show in the result. */
 
 enum { LINE = 64, LINE_ROWS = dot_rows(ML_F32, 1) };
 
-/* Adds the products of vector i of the rows, whose second half comes from line i + 1; of the last vector's second line
+/* Adds the products of one vector of each row, whose second half comes from the line at w; of the last vector's line
  * only what belongs to the row is read. */
-static inline __attribute__((always_inline)) void line_step(dot_sums *s, const int dt, const int chain, __m512i *line,
-                                                            const char *w, int64_t row_bytes, __m512i from,
-                                                            __mmask16 used, const float *x) {
-    const vf x0 = v_load(x), x1 = dt == ML_BF16 ? v_load(x + W) : x0;
+static inline __attribute__((always_inline)) void line_step(dot_sums *s, const int chain, vf *line, const float *w,
+                                                            int64_t ldw, __m512i from, __mmask16 used, const float *x) {
+    const vf xv = v_load(x);
     ML_UNROLL for (int r = 0; r < LINE_ROWS; r++) {
-        const void *at_line = w + r * row_bytes;
-        const __m512i next = used == 0xffff ? _mm512_load_si512(at_line) : _mm512_maskz_load_epi32(used, at_line);
-        const __m512i words = _mm512_permutex2var_epi32(line[r], from, next);
-        vf *acc = s->acc[r][0];
+        const vf next = used == 0xffff ? _mm512_load_ps(w + r * ldw) : _mm512_maskz_load_ps(used, w + r * ldw);
+        vf *acc = &s->acc[r][0][chain];
+        *acc = v_fma(_mm512_permutex2var_ps(line[r], from, next), xv, *acc);
         line[r] = next;
-        if (dt == ML_BF16) {
-            acc[0] = v_fma(v_even_of(words), x0, acc[0]);
-            acc[1] = v_fma(v_odd_of(words), x1, acc[1]);
-        } else {
-            acc[chain] = v_fma(_mm512_castsi512_ps(words), x0, acc[chain]);
-        }
     }
 }
 
-static inline __attribute__((always_inline)) void line_tile(const ml_gemv_block *b, const int dt, int64_t row,
-                                                            int col) {
-    const dot_shape t = {dt, LINE_ROWS, 1, 2};
-    const int in_vector = dt == ML_BF16 ? 2 * W : W;
-    const int64_t row_bytes = b->ldw * (dt == ML_BF16 ? 2 : 4), vectors = b->k / in_vector;
-    const int64_t x_step = (int64_t)ML_GEMV_X_BLOCK * b->n;
-    const char *start = (const char *)b->w + row * row_bytes;
-    const int skip = (int)((uintptr_t)start % LINE / 4); /* words of the first line before the row */
+static void line_tile(const ml_gemv_block *b, int64_t row, int col) {
+    const dot_shape t = {ML_F32, LINE_ROWS, 1, 2};
+    const int64_t ldw = b->ldw, vectors = b->k / W, x_step = (int64_t)ML_GEMV_X_BLOCK * b->n;
+    const float *start = (const float *)b->w + row * ldw;
+    const int skip = (int)((uintptr_t)start % LINE / sizeof(float)); /* floats of the first line before the row */
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const __m512i from = _mm512_add_epi32(lanes, _mm512_set1_epi32(skip));
     const __mmask16 before = (__mmask16)((1u << skip) - 1u);
-    const char *w = start - 4 * skip, *ahead = start + LINE_ROWS * row_bytes;
-    const float *x = b->x + col * ML_GEMV_X_BLOCK;
-    __m512i line[LINE_ROWS];
+    const float *w = start - skip, *x = b->x + col * ML_GEMV_X_BLOCK;
+    const char *ahead = (const char *)(start + LINE_ROWS * ldw);
+    vf line[LINE_ROWS];
     dot_sums s;
     ML_UNROLL for (int r = 0; r < LINE_ROWS; r++) {
         s.acc[r][0][0] = s.acc[r][0][1] = v_zero();
-        line[r] = _mm512_maskz_load_epi32((__mmask16)~before, w + r * row_bytes);
+        line[r] = _mm512_maskz_load_ps((__mmask16)~before, w + r * ldw);
     }
     int64_t i = 0;
-    for (; i + 2 < vectors; i += 2) {
+    for (; i + 2 < vectors; i += 2, w += 2 * W, x += x_step) {
         if (b->stream) { /* as in dot_tile */
             ML_UNROLL for (int l = 0; l < 2 * LINE_ROWS; l++) __builtin_prefetch(ahead + l * LINE, 0, 2);
             ahead += 2 * LINE_ROWS * LINE;
         }
-        line_step(&s, dt, 0, line, w + LINE, row_bytes, from, 0xffff, x);
-        if (dt == ML_BF16)
-            x += x_step;
-        line_step(&s, dt, 1, line, w + 2 * LINE, row_bytes, from, 0xffff, dt == ML_BF16 ? x : x + W);
+        line_step(&s, 0, line, w + W, ldw, from, 0xffff, x);
+        line_step(&s, 1, line, w + 2 * W, ldw, from, 0xffff, x + W);
+    }
+    if (i + 1 < vectors) {
+        line_step(&s, 0, line, w + W, ldw, from, 0xffff, x);
+        line_step(&s, 1, line, w + 2 * W, ldw, from, before, x + W);
         x += x_step;
-        w += 2 * LINE;
+    } else {
+        line_step(&s, 0, line, w + W, ldw, from, before, x);
+        x += W;
     }
-    for (; i < vectors; i++, w += LINE) {
-        const __mmask16 used = i + 1 < vectors ? 0xffff : before;
-        if (i % 2 == 0)
-            line_step(&s, dt, 0, line, w + LINE, row_bytes, from, used, x);
-        else
-            line_step(&s, dt, 1, line, w + LINE, row_bytes, from, used, dt == ML_BF16 ? x : x + W);
-        if (dt == ML_BF16 || i % 2)
-            x += x_step;
-    }
-    if (vectors * in_vector < b->k)
-        dot_tail(&s, t, start + vectors * LINE, b->ldw, dt == ML_BF16 || vectors % 2 == 0 ? x : x + W,
-                 b->k - vectors * in_vector);
+    if (vectors * W < b->k)
+        dot_tail(&s, t, start + vectors * W, ldw, x, b->k - vectors * W);
     dot_store(&s, t, b->y + row * b->n + col, b->n, b->accumulate);
 }
 
 /* All rows begin at the same place of a line, not its start. */
-static bool lines_pay(const ml_gemv_block *b, int size) {
+static bool lines_pay(const ml_gemv_block *b) {
     const uintptr_t place = (uintptr_t)b->w % LINE;
-    return place != 0 && place % 4 == 0 && b->ldw * size % LINE == 0 && b->k * size >= 4 * LINE;
+    return place != 0 && place % sizeof(float) == 0 && b->ldw % W == 0 && b->k >= 4 * W;
 }
 
 static void dot_f32_1(const ml_gemv_block *b, int64_t row, int64_t end, int col) {
-    for (const bool pay = lines_pay(b, 4); pay && row + LINE_ROWS <= end; row += LINE_ROWS)
-        line_tile(b, ML_F32, row, col);
+    for (const bool lines = lines_pay(b); lines && row + LINE_ROWS <= end; row += LINE_ROWS)
+        line_tile(b, row, col);
     dot_part(b, ML_F32, 1, row, end, col);
-}
-
-static void dot_bf16_1(const ml_gemv_block *b, int64_t row, int64_t end, int col) {
-    for (const bool pay = lines_pay(b, 2); pay && row + LINE_ROWS <= end; row += LINE_ROWS)
-        line_tile(b, ML_BF16, row, col);
-    dot_part(b, ML_BF16, 1, row, end, col);
 }
 
 /* ---- f16, one column ------------------------------------------------------------------------------------

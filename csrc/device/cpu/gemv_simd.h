@@ -13,8 +13,8 @@
  *   dot_keeps(sums)  whether a tile with so many sums has a register to spare for an operand that several products use
  *   AXPY_COLS, axpy_vectors(n)                most columns of a tile; its vectors along the rows
  *   ML_GEMV_IMPL            the name of the table
- * and may define kernels of its own for one column: dot_f16_1 and axpy_f16_1 with ML_GEMV_OWN_F16_1, dot_f32_1 and
- * dot_bf16_1 with ML_GEMV_OWN_DOT_1.
+ * and may define kernels of its own for one column: dot_f16_1 and axpy_f16_1 with ML_GEMV_OWN_F16_1, dot_f32_1 with
+ * ML_GEMV_OWN_F32_1.
  *
  * Tile functions are inlined into one function for each (dtype, n) with all of these constant, so that the accumulators
  * live in registers. */
@@ -350,10 +350,10 @@ ML_INLINE void axpy_part(const ml_gemv_block *b, int dt, int n, int64_t row, int
         static const part_fn by_n[] = LIST_N(axpy_##suffix);                                                           \
         all_columns(b, by_n, AXPY_COLS, axpy_vectors(AXPY_COLS) * W);                                                  \
     }
-#ifndef ML_GEMV_OWN_DOT_1
+#ifndef ML_GEMV_OWN_F32_1
 DOT_N(f32, ML_F32, 1)
-DOT_N(bf16, ML_BF16, 1)
 #endif
+DOT_N(bf16, ML_BF16, 1)
 AXPY_N(f32, ML_F32, 1)
 AXPY_N(bf16, ML_BF16, 1)
 #ifndef ML_GEMV_OWN_F16_1
