@@ -4,7 +4,7 @@
 #define BYTES_PER_NS 64
 #define FMA_PER_NS 48
 #define SERIAL_NS 12000 /* less than this stays in one task */
-#define TASK_NS 4000    /* aimed at per task ... */
+#define TASK_NS 8000    /* aimed at per task ... */
 #define MAX_TASKS 32    /* ... but not more tasks than this */
 #define DOT_ROWS 16     /* rows of a task are a multiple of this */
 #define AXPY_ROWS 1024  /* shortest run along M that streams well from memory */
