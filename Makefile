@@ -1,4 +1,4 @@
-# make sweep      install and time the Qwen2.5 shapes against NumPy (needs NumPy only)
+# make sweep      install and time the Qwen2.5 shapes, attention included, against NumPy (needs NumPy only)
 # make test       install with the [test] extra, run the C tests and pytest
 # make lint       formatting, static checks, layer order
 # make sanitize   the tests under Address-, UndefinedBehavior- and ThreadSanitizer (SHORT=1: a few minutes)
@@ -10,9 +10,9 @@
 
 PYTHON ?= python3
 SHORT ?=
-SWEEP ?= --suite qwen25 --dtype f32,f16,bf16 --backends auto,mlx,gemv,mps --peers numpy
+SWEEP ?= --suite qwen25 --suite qwen25_attention --dtype f32,f16,bf16 --peers numpy
 PEERS ?= numpy,torch,onnxruntime,mlx
-SUITES := qwen25 matmul_dispatcher matmul_dispatcher_smalln mlx_vs_mps_matmul
+SUITES := qwen25 qwen25_attention matmul_dispatcher matmul_dispatcher_smalln mlx_vs_mps_matmul softmax_dispatcher sdpa
 
 # An active environment, or variables set for another Python, must not leak into ours.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX

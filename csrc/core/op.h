@@ -135,33 +135,33 @@ enum {
 
 /* What a case is like, where a device has kernels that are made for some cases only (GPUs). */
 enum {
-    ML_CASE_A_ROWS = 1 << 0,       /* matmul, after orientation: a's unit stride is along k, or it has none */
-    ML_CASE_A_COLUMNS = 1 << 1,    /* a's unit stride is along m */
-    ML_CASE_TILE_64X64 = 1 << 2,   /* the tile of the shape class */
+    ML_CASE_A_ROWS = 1 << 0,     /* matmul, after orientation: a's unit stride is along k, or it has none */
+    ML_CASE_A_COLUMNS = 1 << 1,  /* a's unit stride is along m */
+    ML_CASE_TILE_64X64 = 1 << 2, /* the tile of the shape class */
     ML_CASE_TILE_64X32 = 1 << 3,
     ML_CASE_TILE_GENERIC = 1 << 4,
-    ML_CASE_ROWS_1 = 1 << 5,       /* attention: queries (times heads) that share a key/value head: 1, 2 to 4, more */
+    ML_CASE_ROWS_1 = 1 << 5, /* attention: queries (times heads) that share a key/value head: 1, 2 to 4, more */
     ML_CASE_ROWS_4 = 1 << 6,
     ML_CASE_ROWS_8 = 1 << 7,
-    ML_CASE_SAME_DTYPE = 1 << 8,   /* copy */
-    ML_CASE_TRANSPOSE = 1 << 9,    /* copy: source and destination run along different dims */
-    ML_CASE_INTEGER = 1 << 10      /* binary: computed in int */
+    ML_CASE_SAME_DTYPE = 1 << 8, /* copy */
+    ML_CASE_TRANSPOSE = 1 << 9,  /* copy: source and destination run along different dims */
+    ML_CASE_INTEGER = 1 << 10    /* binary: computed in int */
 };
 
 typedef struct ml_kernel_desc {
     const char *name; /* "gemm_avx512_f32_14x32"; the plan's impl is "<device>/<name>" unless the vendor names itself */
     ml_op_kind op;
-    int family;        /* ml_matmul_backend, ml_softmax_variant or ml_sdpa_variant, by op; 0 elsewhere */
-    uint32_t dtypes;   /* ML_DTYPE_BITs of the operands it accepts */
-    uint32_t supports; /* ML_SUP_... */
-    uint32_t isa;      /* needed features (cpu); 0: always */
-    uint32_t sm_min;   /* needed device family (gpu) */
-    int rank;          /* among rows that can do a case the highest rank wins */
-    bool experimental; /* only with exp_kernels */
-    int mr, nr;        /* micro-tile of a matmul kernel */
-    int64_t max_n;     /* largest N it accepts in one pass (softmax: seq_k, SDPA: head size); 0: any */
+    int family;                       /* ml_matmul_backend, ml_softmax_variant or ml_sdpa_variant, by op; 0 elsewhere */
+    uint32_t dtypes;                  /* ML_DTYPE_BITs of the operands it accepts */
+    uint32_t supports;                /* ML_SUP_... */
+    uint32_t isa;                     /* needed features (cpu); 0: always */
+    uint32_t sm_min;                  /* needed device family (gpu) */
+    int rank;                         /* among rows that can do a case the highest rank wins */
+    bool experimental;                /* only with exp_kernels */
+    int mr, nr;                       /* micro-tile of a matmul kernel */
+    int64_t max_n;                    /* largest N it accepts in one pass (softmax: seq_k, SDPA: head size); 0: any */
     uint32_t requires_cases, prefers; /* ML_CASE_...: cases it cannot do without, and cases it is made for; 0: any */
-    const void *impl;  /* the device's own function table */
+    const void *impl;                 /* the device's own function table */
 } ml_kernel_desc;
 
 /* A measured winner for a class of shapes. */

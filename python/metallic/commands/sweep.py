@@ -18,7 +18,11 @@ from pathlib import Path
 from ..sweep import machine, output, peers, runner, show, suites
 
 HELP = "time a suite against its peers"
-BACKENDS = {"matmul": ("auto", "mlx", "mps", "gemv", "custom"), "softmax": ("auto", "vec", "block")}
+BACKENDS = {
+    "matmul": ("auto", "mlx", "mps", "gemv", "custom"),
+    "softmax": ("auto", "vec", "block"),
+    "sdpa": ("auto", "vector", "tiled", "composed"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--backends",
         metavar="LIST",
-        help="of auto, mlx, mps, gemv; for softmax auto, vec, block (default: the suite's)",
+        help="of auto, mlx, mps, gemv; for softmax auto, vec, block; for attention auto, vector, tiled, composed"
+        " (default: the suite's)",
     )
     add("--prefs", action="append", default=[], metavar="KEY=V1,V2",
         help="a preference and its values; repeated, every combination is measured")  # fmt: skip

@@ -1,7 +1,7 @@
 """A one-node ONNX model as bytes, so that ONNX Runtime can be measured without the onnx package.
 
 Only the few messages that such a model needs, in the wire format of protocol buffers: field numbers are those of
-onnx.proto (version 3, opset 13).
+onnx.proto (version 3, opset 13; attention: 23).
 """
 
 from __future__ import annotations
@@ -87,12 +87,23 @@ def build_softmax(shape: tuple[int, ...], axis: int, dtype: np.dtype) -> bytes:
     return _model(_node("Softmax", ["x"], {"axis": axis}), {"x": shape}, {}, shape, dtype)
 
 
+def build_attention(shapes: dict[str, tuple[int, ...]], causal: bool, out: tuple[int, ...], dtype: np.dtype) -> bytes:
+    """A model of one Attention that computes out from q, k and v, all [batch, heads, length, dim]."""
+    return _model(_node("Attention", ["q", "k", "v"], {"is_causal": int(causal)}), shapes, {}, out, dtype, opset=23)
+
+
 def _model(
-    node: bytes, fed: dict[str, tuple[int, ...]], held: dict[str, np.ndarray], out: tuple[int, ...], dtype: np.dtype
+    node: bytes,
+    fed: dict[str, tuple[int, ...]],
+    held: dict[str, np.ndarray],
+    out: tuple[int, ...],
+    dtype: np.dtype,
+    *,
+    opset: int = 13,
 ) -> bytes:
     """One node; `fed` are the shapes of its inputs, `held` its initializers; all of one dtype."""
     graph = _bytes(1, node) + _bytes(2, "case")
     graph += b"".join(_bytes(5, _tensor(name, array)) for name, array in held.items())
     graph += b"".join(_bytes(11, _value_info(name, shape, dtype)) for name, shape in fed.items())
     graph += _bytes(12, _value_info("out", out, dtype))
-    return _number(1, 8) + _bytes(7, graph) + _bytes(8, _number(2, 13))
+    return _number(1, 8 if opset < 23 else 11) + _bytes(7, graph) + _bytes(8, _number(2, opset))

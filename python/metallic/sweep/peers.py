@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from . import data, op_softmax
+from . import data, op_sdpa, op_softmax
+
+OTHERS = {"softmax": op_softmax, "sdpa": op_sdpa}  # operations besides matmul: a function per library
 
 
 class Gap(Exception):
@@ -60,8 +62,8 @@ class Metallic:
         return self.ml.Context(self.device, strict=strict, **dict(prefs))
 
     def prepare(self, case, dtype: str, inputs: dict[str, np.ndarray], choice: Choice) -> Run:
-        if case.op == "softmax":
-            return op_softmax.metallic(self, case, dtype, inputs, choice)
+        if case.op in OTHERS:
+            return OTHERS[case.op].metallic(self, case, dtype, inputs, choice)
         ml = self.ml
         forced = choice.backend not in ("", "auto")
         ctx = self._context(choice.prefs, forced)
@@ -103,8 +105,8 @@ class NumPy:
         return np.__version__
 
     def prepare(self, case, dtype: str, inputs: dict[str, np.ndarray], choice: Choice) -> Run:
-        if case.op == "softmax":
-            return op_softmax.numpy(self, case, dtype, inputs)
+        if case.op in OTHERS:
+            return OTHERS[case.op].numpy(self, case, dtype, inputs)
         a = inputs["a"].swapaxes(-1, -2) if case.transpose_a else inputs["a"]
         b = inputs["b"].swapaxes(-1, -2) if case.transpose_b else inputs["b"]
         out = np.empty(case.out_shape(), a.dtype)
@@ -147,8 +149,8 @@ class Torch:
         return self.torch.from_numpy(x).to(getattr(self.torch, dtype))
 
     def prepare(self, case, dtype: str, inputs: dict[str, np.ndarray], choice: Choice) -> Run:
-        if case.op == "softmax":
-            return op_softmax.torch(self, case, dtype, inputs)
+        if case.op in OTHERS:
+            return OTHERS[case.op].torch(self, case, dtype, inputs)
         torch = self.torch
         x = {name: self._tensor(array, dtype) for name, array in inputs.items()}
         a = x["a"].mT if case.transpose_a else x["a"]
@@ -181,8 +183,8 @@ class OnnxRuntime:
         return self.ort.__version__
 
     def prepare(self, case, dtype: str, inputs: dict[str, np.ndarray], choice: Choice) -> Run:
-        if case.op == "softmax":
-            return op_softmax.onnxruntime(self, case, dtype, inputs)
+        if case.op in OTHERS:
+            return OTHERS[case.op].onnxruntime(self, case, dtype, inputs)
         from . import onnx_model
 
         if dtype == "bfloat16":
@@ -220,8 +222,8 @@ class MLX:
         return importlib.import_module("importlib.metadata").version("mlx")
 
     def prepare(self, case, dtype: str, inputs: dict[str, np.ndarray], choice: Choice) -> Run:
-        if case.op == "softmax":
-            return op_softmax.mlx(self, case, dtype, inputs)
+        if case.op in OTHERS:
+            return OTHERS[case.op].mlx(self, case, dtype, inputs)
         mx = self.mx
 
         def tensor(array: np.ndarray):

@@ -22,6 +22,7 @@ MIN_ROUNDS, MAX_ROUNDS = 5, 100
 COLD_FACTOR = 2  # cold buffers together: this many last-level caches
 MAX_COPIES = 512
 BUSY = 0.2  # CPUs that others may use before a row is marked as disturbed
+PATIENCE = 20.0  # seconds after which one round must do
 ROW_SECONDS = 0.4  # measuring time per row when there is no budget
 READ_SECONDS, FMA_SECONDS = 6e-3, 3e-3
 MAX_READ = 256 << 20
@@ -124,8 +125,8 @@ class CaseRun:
     # ---- rounds ----
 
     def measure(self, seconds: float, tick: Callable[[], None]) -> None:
-        """Rounds for about `seconds`, at least MIN_ROUNDS of them: 3 when they take more than thrice the time, one when
-        they take ten times as long (a peer without kernels for a dtype: minutes for one product)."""
+        """Rounds for about `seconds`, at least MIN_ROUNDS of them: 3 when they take more than thrice the time, one
+        when they take longer than PATIENCE (a peer without kernels for a dtype: a minute for one product)."""
         turns: list[Callable[[], None]] = []
         for contender in filter(self._runs, self.answers):
             for mode, gap in self.modes.items():
@@ -144,7 +145,7 @@ class CaseRun:
                 turn()
             tick()
             elapsed = time.monotonic() - start
-            least = MIN_ROUNDS if elapsed < 3 * seconds else 3 if elapsed < 10 * seconds else 1
+            least = MIN_ROUNDS if elapsed < 3 * seconds else 3 if elapsed < PATIENCE else 1
             if elapsed >= seconds and number + 1 >= least:
                 break
         if others is not None:

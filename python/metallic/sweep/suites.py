@@ -128,8 +128,67 @@ class Softmax:
         return 5 * self.rows * self.seq_k * max(self.inner, 1)
 
 
-Case = Matmul | Softmax
-KINDS = {kind.op: kind for kind in (Matmul, Softmax)}
+@dataclasses.dataclass(frozen=True)
+class Sdpa:
+    """Attention of q [batch, heads, q_len, dim] over k and v [batch, kv_heads, seq_k, dim]; scale 1 / sqrt(dim)."""
+
+    batch_size: int
+    heads: int
+    kv_heads: int
+    q_len: int
+    seq_k: int
+    dim: int
+    causal: bool = False
+
+    op = "sdpa"
+
+    @property
+    def m(self) -> int:
+        return self.q_len
+
+    @property
+    def n(self) -> int:
+        return self.seq_k
+
+    @property
+    def k(self) -> int:
+        return self.dim
+
+    @property
+    def batch(self) -> int:
+        return self.batch_size * self.heads
+
+    @property
+    def scale(self) -> float:
+        return self.dim**-0.5
+
+    @property
+    def label(self) -> str:
+        text = f"b{self.batch_size} h{self.heads}/{self.kv_heads} q{self.q_len} s{self.seq_k} d{self.dim}"
+        return text + (" causal" if self.causal else "")
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        cache = (self.batch_size, self.kv_heads, self.seq_k, self.dim)
+        return {"q": self.out_shape(), "k": cache, "v": cache}
+
+    def out_shape(self) -> tuple[int, ...]:
+        return (self.batch_size, self.heads, self.q_len, self.dim)
+
+    def bytes(self, dtype: str) -> int:
+        """Queries, keys and values read once, the result written once."""
+        rows = 2 * self.heads * self.q_len + 2 * self.kv_heads * self.seq_k
+        return self.batch_size * rows * self.dim * ITEMSIZE[dtype]
+
+    def flops(self) -> int:
+        """Both products over the visible keys."""
+        pairs = self.q_len * self.seq_k
+        if self.causal:
+            pairs -= self.q_len * (self.q_len - 1) // 2
+        return 4 * self.batch * pairs * self.dim
+
+
+Case = Matmul | Softmax | Sdpa
+KINDS = {kind.op: kind for kind in (Matmul, Softmax, Sdpa)}
 
 
 def pack(case: Case) -> dict:
@@ -206,6 +265,27 @@ def _softmax_dispatcher() -> Iterable[Case]:
     yield Softmax(64, 2048, inner=64)
 
 
+def _sdpa() -> Iterable[Case]:
+    # Heads of Qwen2.5-0.5B. Prefills whose scores a peer has to hold in memory stop at 2^24 of them per head.
+    for batch in (1, 4, 16):
+        for dim in (64, 128):
+            for seq_k in (64, 256, 1024, 4096, 8192):
+                yield Sdpa(batch, 14, 2, 1, seq_k, dim)
+    for batch in (1, 4, 16):
+        for dim in (64, 128):
+            for seq_k in (64, 128, 512, 2048, 4096):
+                if batch * seq_k * seq_k <= 1 << 24:
+                    yield Sdpa(batch, 14, 2, seq_k, seq_k, dim, causal=True)
+
+
+def _qwen25_attention() -> Iterable[Case]:
+    # Its attention: a token against caches, a prompt; and the softmax that a composed attention would run.
+    for seq_k in (1024, 4096):
+        yield Sdpa(1, 14, 2, 1, seq_k, 64)
+    yield Sdpa(1, 14, 2, 512, 512, 64, causal=True)
+    yield Softmax(7168, 512)
+
+
 @dataclasses.dataclass(frozen=True)
 class Suite:
     about: str
@@ -223,5 +303,7 @@ SUITES = {
     "softmax_dispatcher": Suite(
         "rows x keys: where vec ends and block begins", _softmax_dispatcher, ("auto", "vec", "block"), "softmax"
     ),
+    "sdpa": Suite("attention: decode and prefill", _sdpa, ("auto", "vector", "tiled", "composed"), "sdpa"),
+    "qwen25_attention": Suite("attention and softmax of Qwen2.5-0.5B", _qwen25_attention, ("auto",), "sdpa"),
     "mlx_vs_mps_matmul": Suite("our tiled GEMM against the vendor's", _mlx_vs_mps_matmul, ("mlx", "mps")),
 }
