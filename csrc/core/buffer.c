@@ -8,11 +8,17 @@ typedef struct wrapped_buffer {
     void *user;
 } wrapped_buffer;
 
-static void wrapped_destroy(ml_buffer *self) {
+void ml_buffer_destroy_wrapped(ml_buffer *self) {
     wrapped_buffer *w = (wrapped_buffer *)self;
     if (w->release)
         w->release(w->user);
     free(w);
+}
+
+void ml_buffer_set_release(ml_buffer *b, ml_release_fn release, void *user) {
+    wrapped_buffer *w = (wrapped_buffer *)b;
+    w->release = release;
+    w->user = user;
 }
 
 ml_status ml_buffer_wrap(struct ml_device *device, const ml_host_memory *memory, ml_buffer **out) {
@@ -27,7 +33,7 @@ ml_status ml_buffer_wrap(struct ml_device *device, const ml_host_memory *memory,
     w->base.host = memory->data;
     w->base.size = memory->size;
     w->base.device = device;
-    w->base.destroy = wrapped_destroy;
+    w->base.destroy = ml_buffer_destroy_wrapped;
     w->release = memory->release;
     w->user = memory->user;
     *out = &w->base;

@@ -33,6 +33,9 @@ struct ml_buffer {
 /* A buffer over foreign memory, with one reference. memory->release (may be NULL) runs when the last reference goes,
  * not when wrapping fails. Errors: ML_ERR_VALUE (no address), ML_ERR_MEMORY. */
 ml_status ml_buffer_wrap(struct ml_device *device, const ml_host_memory *memory, ml_buffer **out);
+/* For owners that add to a wrapped buffer: its own destroy, and what runs then (not called with NULL). */
+void ml_buffer_destroy_wrapped(ml_buffer *b);
+void ml_buffer_set_release(ml_buffer *b, ml_release_fn release, void *user);
 void ml_buffer_retain(ml_buffer *b);  /* NULL is fine */
 void ml_buffer_release(ml_buffer *b); /* NULL is fine; waits for what is pending before the memory goes */
 /* Returns when no command will write the buffer any more. NULL is fine. */

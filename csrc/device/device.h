@@ -6,7 +6,6 @@
 #include "core/op.h"
 
 typedef struct ml_device ml_device;
-typedef struct ml_command ml_command; /* an open command buffer of one (context, thread); see runtime/command.h */
 
 /* What the runtime hands over with a planned operation. */
 typedef struct ml_encode_args {
@@ -16,7 +15,9 @@ typedef struct ml_encode_args {
     ml_buffer *scratch_buffer; /* gpu */
     ml_resource_cache *cache;  /* prepared things of the device */
     const char *label;         /* scope path, never NULL */
-    bool cache_hit;            /* out: a prepared resource was found (gpu) */
+    bool cache_hit;            /* out: every prepared resource was found (gpu) */
+    bool range_checked;        /* out: scratch_buffer begins with a uint32 that is not 0 once a value did not fit */
+    int dispatches;            /* out: kernels launched (gpu) */
 } ml_encode_args;
 
 typedef struct ml_device_vtbl {
@@ -26,12 +27,24 @@ typedef struct ml_device_vtbl {
     ml_status (*alloc)(ml_device *dev, size_t size, ml_buffer **out);
     /* The text of plan->kernel for people: "cpu/gemm_avx512_f32_14x32", "OpenBLAS 0.3.34". */
     void (*impl_name)(ml_device *dev, const ml_plan *plan, char *buf, size_t size);
-    /* Runs (cpu) or encodes into command's buffer (gpu). */
-    ml_status (*encode)(ml_device *dev, ml_command *command, ml_encode_args *args);
-    /* Command-buffer life; NULL on cpu, where encode has already done the work. */
+    /* Runs (cpu) or encodes into the command buffer (gpu). */
+    ml_status (*encode)(ml_device *dev, void *command_buffer, ml_encode_args *args);
+
+    /* The rest but info_json is NULL on cpu, where encode has already done the work. */
+
+    /* Caps with the kernels of another manifest (METALLIC_VARIANTS). Errors: ML_ERR_VALUE. */
+    ml_status (*manifest)(ml_device *dev, const char *path, ml_caps *out);
+    /* The device's handle for host memory, used in place; NULL where it cannot be: address and size are no multiples of
+     * the device's page. */
+    ml_status (*wrap)(ml_device *dev, void *host, size_t size, void **handle);
+    void (*unwrap)(ml_device *dev, void *handle);
+    /* Life of a command buffer: encoded by one thread, committed once; then done and wait may be called from any.
+     * wait reports what failed; release drops what was not committed. */
     ml_status (*begin)(ml_device *dev, void **command_buffer);
     ml_status (*commit)(ml_device *dev, void *command_buffer);
+    bool (*done)(ml_device *dev, void *command_buffer);
     ml_status (*wait)(ml_device *dev, void *command_buffer, double *gpu_us);
+    void (*release)(ml_device *dev, void *command_buffer);
     /* One JSON object: name, kind, available, reason, isa or features, limits. */
     ml_status (*info_json)(ml_device *dev, char **json);
 } ml_device_vtbl;

@@ -26,6 +26,7 @@ typedef struct ml_need {
     int family;
     uint32_t dtypes;   /* bits of all operands */
     uint32_t supports; /* ML_SUP_... the case needs */
+    uint32_t cases;    /* ML_CASE_... that hold; devices without such rows leave it 0 */
     int64_t n;
 } ml_need;
 const ml_kernel_desc *ml_find_kernel(const ml_caps *caps, const ml_prefs *prefs, const ml_need *need, ml_why *why_not);

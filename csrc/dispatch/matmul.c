@@ -2,6 +2,7 @@
 #include "dispatch/dispatch.h"
 #include "dispatch/gemm_layout.h"
 #include "dispatch/gemv_layout.h"
+#include "dispatch/gpu_layout.h"
 
 #include <string.h>
 
@@ -22,6 +23,7 @@ typedef struct ml_matmul_case {
     bool forced_by_arg;
     ml_matmul_variant_kind shape_class;
     ml_gemm_tile tile;
+    uint32_t cases; /* ML_CASE_A_... (GPU devices) */
 } ml_matmul_case;
 
 ml_smalln_bucket ml_bucket_of(int64_t n) {
@@ -75,7 +77,15 @@ static bool family_present(const ml_caps *caps, int family) {
 static ml_need need_of(const ml_matmul_case *c, int family) {
     /* gemv takes wide problems in blocks of 16 columns */
     int64_t n = family == ML_BACKEND_GEMV && c->n > SMALL_N_LIMIT ? SMALL_N_LIMIT : c->n;
-    return (ml_need){.op = ML_OP_MATMUL, .family = family, .dtypes = c->dtypes, .supports = c->supports, .n = n};
+    static const uint32_t tiles[] = {[ML_TILE_64X32] = ML_CASE_TILE_64X32,
+                                     [ML_TILE_64X64] = ML_CASE_TILE_64X64,
+                                     [ML_TILE_GENERIC] = ML_CASE_TILE_GENERIC};
+    return (ml_need){.op = ML_OP_MATMUL,
+                     .family = family,
+                     .dtypes = c->dtypes,
+                     .supports = c->supports,
+                     .cases = c->cases | tiles[c->tile],
+                     .n = n};
 }
 
 static const ml_kernel_desc *find(const ml_matmul_case *c, int family, ml_why *why_not) {
@@ -143,6 +153,8 @@ static void orient(ml_matmul_case *c, ml_plan *plan) {
     c->m = plan->transposed ? p->n : p->m;
     c->n = plan->transposed ? p->m : p->n;
     c->k = p->k;
+    if (c->caps->device != ML_DEVICE_CPU)
+        c->cases = ml_gpu_matmul_cases(&c->op->in[ML_IN_A], &c->op->in[ML_IN_B], plan->transposed);
     if (plan->transposed)
         ml_plan_because(plan, ML_WHY_TRANSPOSED);
 }

@@ -1,5 +1,6 @@
 /* Entry of the dispatcher, kernel look-up, and the operations that have one policy only. */
 #include "dispatch/dispatch.h"
+#include "dispatch/gpu_layout.h"
 
 ml_status ml_plan_op(const ml_op *op, const ml_caps *caps, const ml_prefs *prefs, ml_plan *plan) {
     switch (op->kind) {
@@ -62,7 +63,13 @@ static ml_why row_obstacle(const ml_kernel_desc *row, const ml_caps *caps, const
     }
     if (row->max_n != 0 && need->n > row->max_n)
         return ML_WHY_UNSUPPORTED_SIZE;
-    return ML_WHY_NONE;
+    return (row->requires_cases & ~need->cases) != 0 ? ML_WHY_UNSUPPORTED_OTHER : ML_WHY_NONE;
+}
+
+/* What a row that can do the case is worth: how closely it is made for it, then rank. */
+static int row_worth(const ml_kernel_desc *row, const ml_need *need) {
+    const bool fits = (row->prefers & ~need->cases) == 0;
+    return row->rank + (fits ? __builtin_popcount(row->prefers) << 24 : 0);
 }
 
 const ml_kernel_desc *ml_find_kernel(const ml_caps *caps, const ml_prefs *prefs, const ml_need *need, ml_why *why_not) {
@@ -72,7 +79,7 @@ const ml_kernel_desc *ml_find_kernel(const ml_caps *caps, const ml_prefs *prefs,
         const ml_kernel_desc *row = &caps->kernels[i];
         if (row->op != need->op || row->family != need->family || !row_present(row, caps, prefs))
             continue;
-        if (best && row->rank <= best->rank)
+        if (best && row_worth(row, need) <= row_worth(best, need))
             continue;
         ml_why obstacle = row_obstacle(row, caps, need);
         if (obstacle == ML_WHY_NONE) {
@@ -90,6 +97,8 @@ const ml_kernel_desc *ml_find_kernel(const ml_caps *caps, const ml_prefs *prefs,
 ml_status ml_plan_simple(const ml_op *op, const ml_caps *caps, const ml_prefs *prefs, ml_plan *plan) {
     *plan = (ml_plan){.op = op->kind};
     ml_need need = {.op = op->kind};
+    if (caps->device != ML_DEVICE_CPU)
+        need.cases = ml_gpu_simple_cases(op);
     for (int i = -1; i < op->n_in; i++) {
         if (op->kind == ML_OP_BINARY && i >= 0 && (i == 0 ? op->binary.a_is_value : op->binary.b_is_value))
             continue;
@@ -106,6 +115,8 @@ ml_status ml_plan_simple(const ml_op *op, const ml_caps *caps, const ml_prefs *p
     if (!plan->kernel)
         return ml_fail(ML_ERR_UNSUPPORTED, "%s: no kernel of this device can do it: %s", ml_op_name(op->kind),
                        ml_why_text(why_not));
+    if (caps->device != ML_DEVICE_CPU && ml_gpu_checks_range(op))
+        plan->scratch_bytes = (int64_t)sizeof(uint32_t);
     ml_plan_cost(op, caps, plan);
     return ML_OK;
 }

@@ -1,5 +1,6 @@
 /* Attention policy: DESIGN.md section 4. */
 #include "dispatch/dispatch.h"
+#include "dispatch/gpu_layout.h"
 #include "dispatch/sdpa_layout.h"
 
 #define VECTOR_MAX_Q 8
@@ -53,6 +54,8 @@ ml_status ml_plan_sdpa(const ml_op *op, const ml_caps *caps, const ml_prefs *pre
     while (wanted != ML_SDPA_COMPOSED) {
         ml_why why_not;
         ml_need need = need_of(op, wanted);
+        if (caps->device != ML_DEVICE_CPU)
+            need.cases = ml_gpu_sdpa_cases(p);
         plan->kernel = ml_find_kernel(caps, prefs, &need, &why_not);
         if (plan->kernel)
             break;
@@ -75,6 +78,8 @@ ml_status ml_plan_sdpa(const ml_op *op, const ml_caps *caps, const ml_prefs *pre
     }
     if (plan->kernel && caps->device == ML_DEVICE_CPU)
         plan->scratch_bytes = ml_sdpa_scratch_bytes(op, plan->kernel, caps->threads);
+    else if (plan->kernel && wanted == ML_SDPA_VECTOR)
+        plan->scratch_bytes = ml_gpu_sdpa_scratch_bytes(p);
     ml_plan_cost(op, caps, plan);
     return ML_OK;
 }

@@ -1,6 +1,7 @@
 #include "runtime/context.h"
 
 #include "core/pool.h"
+#include "runtime/command.h"
 #include "runtime/fork.h"
 #include "runtime/metrics.h"
 #include "runtime/thread.h"
@@ -46,6 +47,7 @@ const ml_caps *ml_context_caps(const ml_context *ctx) {
 /* ---- life ---- */
 
 static void destroy_context(ml_context *ctx) {
+    ml_command_forget_context(ctx);
     for (ml_caps_node *node = atomic_load(&ctx->caps), *next; node; node = next) {
         next = node->next;
         free(node);
@@ -98,6 +100,7 @@ ml_status ml_context_create(const ml_context_options *options, ml_context **out)
     if (!ctx)
         return ml_fail(ML_ERR_MEMORY, "out of memory for a context");
     atomic_init(&ctx->refs, 1);
+    ctx->fork_generation = ml_fork_generation();
     ctx->id = atomic_fetch_add(&next_id, 1);
     ml_status status = resolve_prefs(options, &ctx->prefs);
     if (status != ML_OK)
@@ -111,6 +114,11 @@ ml_status ml_context_create(const ml_context_options *options, ml_context **out)
         goto fail;
     }
     atomic_init(&ctx->caps, caps);
+    if (ctx->prefs.variants[0] && ctx->device->vtbl->manifest) {
+        status = ctx->device->vtbl->manifest(ctx->device, ctx->prefs.variants, &caps->caps);
+        if (status != ML_OK)
+            goto fail;
+    }
     char cache_dir[ML_PREF_PATH_MAX];
     status = ml_tuning_for(ctx->device->name, caps->caps.family, ml_cache_dir(&ctx->prefs, cache_dir, sizeof cache_dir),
                            &ctx->tuning);
@@ -125,7 +133,7 @@ ml_status ml_context_create(const ml_context_options *options, ml_context **out)
     if (status != ML_OK)
         goto fail;
     ctx->sink = ml_metrics_sink_open(&ctx->prefs);
-    ctx->fork_generation = ml_fork_generation();
+    ctx->fork_generation = ml_fork_generation(); /* counted from the pool's first lock on */
     *out = ctx;
     return ML_OK;
 fail:
@@ -237,6 +245,27 @@ ml_status ml_tensor_empty(ml_context *ctx, ml_dtype dtype, const ml_shape *shape
     return status;
 }
 
+/* The device's handle goes before the memory that it stands for. */
+static void destroy_shared(ml_buffer *self) {
+    self->device->vtbl->unwrap(self->device, self->handle);
+    ml_buffer_destroy_wrapped(self);
+}
+
+/* Gives borrowed memory a handle where the device can use it in place. */
+static ml_status share(ml_buffer *b) {
+    if (!b->device->vtbl->wrap)
+        return ML_OK;
+    ML_TRY(b->device->vtbl->wrap(b->device, b->host, b->size, &b->handle));
+    if (b->handle)
+        b->destroy = destroy_shared;
+    return ML_OK;
+}
+
+bool ml_context_shares_memory(const ml_context *ctx, const void *data, size_t size) {
+    return ctx->device->kind == ML_DEVICE_CPU ||
+           (size > 0 && (uintptr_t)data % ML_PAGE_BYTES == 0 && size % ML_PAGE_BYTES == 0);
+}
+
 ml_status ml_tensor_from_host(ml_context *ctx, const ml_host_memory *memory, const ml_layout *layout, ml_tensor **out) {
     ML_TRY(ml_context_check_process(ctx));
     /* The handle and the check of the layout come first: after a failure the memory is still the caller's. */
@@ -244,11 +273,16 @@ ml_status ml_tensor_from_host(ml_context *ctx, const ml_host_memory *memory, con
     ML_TRY(ml_view_from_layout(layout, memory->data, memory->size, &view));
     ml_tensor *t;
     ML_TRY(ml_tensor_from_view(&view, &t));
-    ml_status status = ml_buffer_wrap(ctx->device, memory, &t->view.buf);
+    ml_host_memory lent = *memory;
+    lent.release = NULL; /* until nothing can fail any more */
+    ml_status status = ml_buffer_wrap(ctx->device, &lent, &t->view.buf);
+    if (status == ML_OK)
+        status = share(t->view.buf);
     if (status != ML_OK) {
         ml_tensor_release(t);
         return status;
     }
+    ml_buffer_set_release(t->view.buf, memory->release, memory->user);
     *out = t;
     return ML_OK;
 }

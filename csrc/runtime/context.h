@@ -8,6 +8,7 @@
 #include "runtime/tuning.h"
 
 struct ml_metrics_sink;
+struct ml_command;
 
 /* What the device can do with a number of threads. Immutable once it is in a context's list. */
 typedef struct ml_caps_node {
@@ -26,6 +27,8 @@ struct ml_context {
     ml_mempool *pool;
     ml_resource_cache *cache;
     struct ml_metrics_sink *sink; /* NULL: neither console nor file */
+    struct ml_command *commands;  /* committed and not known to be complete, oldest first (command.c) */
+    int n_commands;
 };
 
 /* A device by name; NULL or "": the best one present. Errors: ML_ERR_DEVICE (unknown, or absent and why). */

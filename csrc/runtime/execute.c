@@ -203,7 +203,7 @@ static void emit(execution *e, const ml_op *op, const ml_plan *plan, const ml_en
                     &(ml_metrics_record){.op = op,
                                          .plan = plan,
                                          .copied_bytes = e->t->copied_bytes,
-                                         .dispatches = 1,
+                                         .dispatches = args->dispatches > 0 ? args->dispatches : 1,
                                          .cache_hit = args->cache_hit,
                                          .host_us = now - e->start_us,
                                          .device_us = device_us});
@@ -242,7 +242,7 @@ static ml_status run(execution *e, const ml_op *op) {
         }
     }
     double device_us = 0, encode_start = e->wanted ? ml_metrics_now_us() : 0;
-    ml_status status = ml_command_record(e->ctx, e->t, &args, &device_us);
+    ml_status status = ml_command_record(e->ctx, e->t, &args, e->wanted ? &device_us : NULL);
     ml_buffer_release(args.scratch_buffer);
     if (__builtin_expect(e->wanted && status == ML_OK, 0)) {
         if (cpu)

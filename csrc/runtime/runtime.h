@@ -16,6 +16,10 @@ ml_device *ml_context_device_of(const ml_context *ctx);
 void ml_context_prefs(const ml_context *ctx, ml_prefs *out);
 const ml_caps *ml_context_caps(const ml_context *ctx);
 
+/* Whether the device works in host memory of this place and size. Else it is copied for each use: ml_tensor_from_host
+ * takes it all the same. */
+bool ml_context_shares_memory(const ml_context *ctx, const void *data, size_t size);
+
 /* Memory from the context's pool, page-aligned. */
 ml_status ml_context_alloc(ml_context *ctx, size_t size, ml_buffer **out);
 

@@ -8,7 +8,7 @@
 #define ML_LABEL_MAX 512
 #define ML_SCOPE_MAX 32
 
-struct ml_command;
+struct ml_batch;
 struct ml_plan_memo;
 
 typedef struct ml_thread {
@@ -24,8 +24,8 @@ typedef struct ml_thread {
     void *scratch;
     size_t scratch_size;
 
-    struct ml_command *commands; /* open batches, one per context */
-    struct ml_plan_memo *plans;  /* plan_memo.h; NULL until first used */
+    struct ml_batch *batches;   /* open ones, one per context */
+    struct ml_plan_memo *plans; /* plan_memo.h; NULL until first used */
 } ml_thread;
 
 /* The calling thread's state, made on first use; NULL when out of memory. */

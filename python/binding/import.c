@@ -66,7 +66,9 @@ ml_status mlpy_take_foreign(mlpy_state *st, const mlpy_import_options *o, const 
     ml_view view;
     char *low;
     int64_t size;
-    if (mlpy_foreign_in_place(f, &view, &low, &size)) {
+    /* A GPU that cannot work in that memory gets a copy once, not for each use; what is to be written stays shared. */
+    if (mlpy_foreign_in_place(f, &view, &low, &size) &&
+        (o->copy == 0 || ml_context_shares_memory(o->ctx, low, (size_t)size))) {
         ml_tensor *t = NULL;
         ML_TRY(mlpy_foreign_borrow(st, o->ctx, f, lender, &t));
         if (view.dtype == dtype && o->copy != 1) {
@@ -205,7 +207,7 @@ static int through_numpy(mlpy_state *st, PyObject *obj, const mlpy_import_option
     Py_DECREF(array);
     ml_dtype dtype = o->dtype < 0 ? natural_dtype(f.kind) : (ml_dtype)o->dtype;
     ml_status status;
-    if (f.kind == (int)dtype && !f.swapped) {
+    if (f.kind == (int)dtype && !f.swapped && ml_context_device_of(o->ctx)->kind == ML_DEVICE_CPU) {
         const mlpy_lender lender = {.view = &buffer};
         status = mlpy_foreign_borrow(st, o->ctx, &f, &lender, out);
     } else {

@@ -128,9 +128,9 @@ static ml_status encode_matmul(ml_encode_args *args) {
     }
 }
 
-static ml_status cpu_encode(ml_device *dev, ml_command *command, ml_encode_args *args) {
+static ml_status cpu_encode(ml_device *dev, void *command_buffer, ml_encode_args *args) {
     (void)dev;
-    (void)command;
+    (void)command_buffer;
     switch (args->op->kind) {
     case ML_OP_MATMUL:
         return args->op->matmul.skip_hidden ? ml_cpu_matmul_skip(args, encode_matmul) : encode_matmul(args);
