@@ -1,7 +1,7 @@
-"""Writes the kernels and their manifest as C: embed.py OUT METAL_FOLDER
+"""Writes the kernels and their manifest as C, for csrc/device/gpu/sources.c: embed.py OUT METAL_FOLDER
 
-Defines what csrc/device/gpu/registry.h declares. A library that is made from text has no include path, so each source
-comes with its "common/..." headers put in; #line keeps messages true.
+A library that is made from text has no include path, so each source comes with its "common/..." headers put in; #line
+keeps messages true.
 """
 
 import json
@@ -39,7 +39,6 @@ def main() -> None:
     names = dict.fromkeys(row["source"] for row in json.loads(manifest)["kernels"])
     rows = [f'    {{"{name}",\n{literal(flatten(folder, name, set()))}}},' for name in names]
     out.write_text(
-        '#include "device/gpu/registry.h"\n\n'
         "const ml_gpu_source ml_gpu_sources[] = {\n" + "\n".join(rows) + "\n};\n"
         f"const int ml_gpu_n_sources = {len(rows)};\n\n"
         f"const char ml_gpu_manifest[] =\n{literal(manifest.splitlines())};\n",

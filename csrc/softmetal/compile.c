@@ -120,6 +120,11 @@ ml_status sm_compiler_find(sm_compiler *out) {
     return identify(out);
 }
 
+void sm_compiler_set_portable(sm_compiler *c) {
+    c->portable = true;
+    snprintf(c->cpu, sizeof c->cpu, "portable");
+}
+
 /* ---- preprocessing
  * ----------------------------------------------------------------------------------------------------------- */
 
@@ -232,11 +237,16 @@ static void add_flags(sm_arguments *a, const sm_compiler *c, bool checked) {
     for (size_t i = 0; c->is_clang && i < sizeof clang / sizeof clang[0]; i++)
         sm_arguments_add(a, clang[i]);
 #if defined(__x86_64__)
-    sm_arguments_add(a, "-march=native");
+    static const char *const portable[] = {"-mavx2", "-mfma", "-mf16c"};
+    for (size_t i = 0; c->portable && i < sizeof portable / sizeof portable[0]; i++)
+        sm_arguments_add(a, portable[i]);
+    if (!c->portable)
+        sm_arguments_add(a, "-march=native");
     if (!c->is_clang && c->major >= 12)
         sm_arguments_add(a, "-fexcess-precision=16");
 #elif defined(__aarch64__)
-    sm_arguments_add(a, "-mcpu=native");
+    if (!c->portable)
+        sm_arguments_add(a, "-mcpu=native");
     if (!c->is_clang && c->major >= 13)
         sm_arguments_add(a, "-fexcess-precision=16");
 #endif

@@ -11,12 +11,16 @@ typedef struct sm_compiler {
     char identity[256]; /* first line of --version */
     char cpu[33];       /* digest of this machine's CPU features */
     bool is_clang;
-    int major; /* gcc or clang version */
+    bool portable; /* compile for any machine of this architecture that sm_builtin_text() serves */
+    int major;     /* gcc or clang version */
     char folder[SM_PATH_MAX], headers[SM_PATH_MAX];
 } sm_compiler;
 
 /* Finds the compiler (METALLIC_CXX, CXX, c++, g++, clang++), the cache folder and the headers in it. */
 ml_status sm_compiler_find(sm_compiler *out);
+
+/* From here on modules do not depend on this machine's CPU. */
+void sm_compiler_set_portable(sm_compiler *compiler);
 
 /* MSL as written to MSL without macros and comments. *text and *messages (malloc'ed; NULL when there are none) are the
  * caller's. ML_ERR_COMPILE: messages say why. */

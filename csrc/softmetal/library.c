@@ -2,6 +2,7 @@
 #include "softmetal/module.h"
 
 #include "mslc/mslc.h"
+#include "softmetal/builtin.h"
 #include "softmetal/compile.h"
 #include "softmetal/strict.h"
 
@@ -22,7 +23,7 @@ typedef struct loaded {
 
 struct sm_library {
     atomic_int refs;
-    sm_compiler compiler;
+    sm_compiler compiler; /* without a command until it is needed, where the source is built in */
     mslc_unit *unit;
     bool checked;
     pthread_mutex_t lock; /* of kernels; held while one is compiled, so that two threads do not compile the same */
@@ -58,11 +59,12 @@ ml_status sm_library_create(const sm_library_options *options, sm_library **out,
     pthread_mutex_init(&library->lock, NULL);
     library->checked = options->checked;
     char *text = NULL, *messages = NULL;
-    ml_status status = sm_compiler_find(&library->compiler);
-    if (status == ML_OK)
+    const char *builtin = sm_builtin_text(options);
+    ml_status status = builtin ? ML_OK : sm_compiler_find(&library->compiler);
+    if (status == ML_OK && !builtin)
         status = sm_preprocess(&library->compiler, options, &text, &messages);
-    if (status == ML_OK)
-        status = mslc_parse(text, strlen(text), &library->unit, &messages);
+    if (status == ML_OK && (builtin || text))
+        status = mslc_parse(builtin ? builtin : text, strlen(builtin ? builtin : text), &library->unit, &messages);
     free(text);
     if (status == ML_OK && options->strict)
         status = sm_strict_check(&library->compiler, library->unit, &messages);
@@ -172,8 +174,14 @@ static ml_status make(sm_library *library, int i, const sm_host *host, loaded **
     loaded *l = calloc(1, sizeof *l);
     char fallback[1024];
     snprintf(fallback, sizeof fallback, "%s:%u:1", info->file, info->line);
-    ml_status status = l ? sm_compile_module(&library->compiler, text, library->checked, fallback, l->path, messages)
-                         : ml_fail(ML_ERR_MEMORY, "out of memory");
+    ml_status status = l ? ML_OK : ml_fail(ML_ERR_MEMORY, "out of memory");
+    if (status == ML_OK && !library->checked)
+        status = sm_builtin_module(text, l->path);
+    const bool compiles = status == ML_OK && !l->path[0];
+    if (compiles && !library->compiler.command[0])
+        status = sm_compiler_find(&library->compiler);
+    if (compiles && status == ML_OK)
+        status = sm_compile_module(&library->compiler, text, library->checked, fallback, l->path, messages);
     free(text);
     if (status == ML_OK) {
         status = load_object(l, host);
