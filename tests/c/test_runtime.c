@@ -454,7 +454,7 @@ static void test_fork(void) {
 
 /* ---- devices with command buffers ---- */
 
-/* A device that notes what it is asked to do: b(egin), e(ncode), c(ommit), w(ait). */
+/* A device that notes what it is asked to do: b(egin), e(ncode), c(ommit), w(ait), r(elease). */
 static char noted[64];
 
 static void note(char what) {
@@ -469,7 +469,7 @@ static ml_status fake_begin(ml_device *dev, void **buffer) {
     return ML_OK;
 }
 
-static ml_status fake_encode(ml_device *dev, ml_command *command, ml_encode_args *args) {
+static ml_status fake_encode(ml_device *dev, void *buffer, ml_encode_args *args) {
     note('e');
     return args->op->fill.value == 13 ? ml_fail(ML_ERR_DEVICE, "unlucky") : ML_OK;
 }
@@ -483,6 +483,14 @@ static ml_status fake_wait(ml_device *dev, void *buffer, double *us) {
     note('w');
     *us = 7;
     return ML_OK;
+}
+
+static bool fake_done(ml_device *dev, void *buffer) {
+    return false;
+}
+
+static void fake_release(ml_device *dev, void *buffer) {
+    note('r');
 }
 
 static bool fake_did(const char *what) {
@@ -500,8 +508,12 @@ static void *wait_for_buffer(void *b) {
 }
 
 static void test_command_buffers(void) {
-    static const ml_device_vtbl vtbl = {
-        .begin = fake_begin, .encode = fake_encode, .commit = fake_commit, .wait = fake_wait};
+    static const ml_device_vtbl vtbl = {.begin = fake_begin,
+                                        .encode = fake_encode,
+                                        .commit = fake_commit,
+                                        .done = fake_done,
+                                        .wait = fake_wait,
+                                        .release = fake_release};
     ml_device dev = {.vtbl = &vtbl, .kind = ML_DEVICE_METAL, .name = "fake"};
     ml_context ctx = {.device = &dev, .fork_generation = ml_fork_generation()};
     atomic_init(&ctx.refs, 1);
@@ -510,30 +522,45 @@ static void test_command_buffers(void) {
     int released = 0;
     float memory[4];
     check(ml_buffer_wrap(&dev, &(ml_host_memory){memory, sizeof memory, false, count_release, &released}, &b) == ML_OK);
+    b->handle = memory; /* the device's own memory, not lent by anybody */
+    atomic_store(&b->flags, 0);
     ml_op op = {.kind = ML_OP_FILL, .n_out = 1, .out = {{.buf = b, .ndim = 1, .shape = {4}, .strides = {1}}}};
     ml_encode_args args = {.op = &op, .label = ""};
     double us = 0;
-    check(ml_command_record(&ctx, t, &args, &us) == ML_OK && us == 7 && fake_did("becw"));
+    check(ml_command_record(&ctx, t, &args, &us) == ML_OK && us == 7 && fake_did("becwr"));
     op.fill.value = 13;
-    check(failed_with(ml_command_record(&ctx, t, &args, &us), ML_ERR_DEVICE, "unlucky") && fake_did("becw"));
+    check(failed_with(ml_command_record(&ctx, t, &args, &us), ML_ERR_DEVICE, "unlucky") && fake_did("ber"));
     op.fill.value = 0;
     check(!atomic_load(&b->pending) && atomic_load(&b->refs) == 1);
+    check(ml_command_record(&ctx, t, &args, NULL) == ML_OK && fake_did("bec")); /* nobody asked for the result yet */
+    check(atomic_load(&b->pending) && ml_buffer_wait(b) == ML_OK && fake_did("wr") && !atomic_load(&b->pending));
+    check(ml_command_record(&ctx, t, &args, NULL) == ML_OK && ml_context_synchronize(&ctx) == ML_OK &&
+          fake_did("becwr"));
+    for (int i = 0; i < ML_COMMANDS_IN_FLIGHT + 2; i++)
+        check(ml_command_record(&ctx, t, &args, NULL) == ML_OK && ctx.n_commands <= ML_COMMANDS_IN_FLIGHT + 1);
+    check(ml_context_synchronize(&ctx) == ML_OK && ctx.n_commands == 0 && atomic_load(&b->refs) == 1);
+    memset(noted, 0, sizeof noted);
+    atomic_fetch_or(&b->flags, ML_BUF_EXPORTED); /* others may look at any time: complete when the call returns */
+    check(ml_command_record(&ctx, t, &args, NULL) == ML_OK && fake_did("becwr"));
 
     check(ml_batch_begin(&ctx) == ML_OK);
+    check(failed_with(ml_command_record(&ctx, t, &args, NULL), ML_ERR_VALUE, "batch"));
+    atomic_store(&b->flags, 0);
     check(ml_command_record(&ctx, t, &args, &us) == ML_OK && ml_command_record(&ctx, t, &args, &us) == ML_OK);
     check(fake_did("bee") && atomic_load(&b->pending) && atomic_load(&b->refs) == 3);
-    check(ml_buffer_wait(b) == ML_OK && fake_did("cw") && !atomic_load(&b->pending)); /* read by its own thread */
-    check(ml_command_record(&ctx, t, &args, &us) == ML_OK && ml_context_synchronize(&ctx) == ML_OK && fake_did("becw"));
+    check(ml_buffer_wait(b) == ML_OK && fake_did("cwr") && !atomic_load(&b->pending)); /* read by its own thread */
+    check(ml_command_record(&ctx, t, &args, &us) == ML_OK && ml_context_synchronize(&ctx) == ML_OK &&
+          fake_did("becwr"));
     check(ml_command_record(&ctx, t, &args, &us) == ML_OK && fake_did("be"));
     pthread_t reader;
     ml_buffer_retain(b);
     check(pthread_create(&reader, NULL, wait_for_buffer, b) == 0);
     ml_buffer_release(b); /* the batch still needs it */
     check(released == 0);
-    check(ml_batch_end(&ctx) == ML_OK && fake_did("cw"));
+    check(ml_batch_end(&ctx) == ML_OK); /* commits; the reader waits */
     void *unfinished = b;
-    check(pthread_join(reader, &unfinished) == 0 && unfinished == NULL);
-    check(released == 1 && !t->commands && atomic_load(&ctx.refs) == 1);
+    check(pthread_join(reader, &unfinished) == 0 && unfinished == NULL && fake_did("cwr"));
+    check(released == 1 && !t->batches && atomic_load(&ctx.refs) == 1);
 }
 
 int main(int argc, char **argv) {
