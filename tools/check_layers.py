@@ -22,7 +22,7 @@ BELOW = {
     "device": ("core", "dispatch", "softmetal"),
     "runtime": ("core", "dispatch", "device"),
     "ops": ("core", "dispatch", "device", "runtime"),
-    "binding": ("core", "dispatch", "device", "runtime", "ops"),
+    "binding": ("core", "softmetal", "dispatch", "device", "runtime", "ops"),
 }
 MAX_LINES = 700
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)

@@ -253,6 +253,7 @@ static void add_flags(sm_arguments *a, const sm_compiler *c, bool checked) {
     if (checked) {
         sm_arguments_add(a, "-DSM_CHECKED");
         sm_arguments_add(a, c->is_clang ? "-gline-tables-only" : "-g1");
+        sm_arguments_add(a, "-gdwarf-4"); /* GNU addr2line takes the first file of version 5 for the one before it */
         sm_arguments_add(a, "-fsanitize=thread,bounds,alignment");
         sm_arguments_add(a, "-fsanitize-recover=all");
         if (!c->is_clang)

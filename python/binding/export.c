@@ -281,3 +281,10 @@ PyObject *mlpy_repr(PyObject *self) {
     Py_DECREF(middle);
     return result;
 }
+
+PyObject *mlpy_is_read_only(PyObject *module, PyObject *tensor) {
+    (void)module;
+    if (!mlpy_is_tensor(tensor))
+        return PyErr_Format(PyExc_TypeError, "%s is no tensor", Py_TYPE(tensor)->tp_name);
+    return PyBool_FromLong(atomic_load(&mlpy_tensor_of(tensor)->view.buf->flags) & ML_BUF_READ_ONLY);
+}

@@ -123,6 +123,7 @@ static PyMethodDef functions[] = {
     {"_rebuild", FAST(mlpy_rebuild), METH_FASTCALL, NULL},
     {"prefs", FAST(mlpy_guard_prefs), METH_VARARGS | METH_KEYWORDS, mlpy_prefs_doc},
     {"_scope", mlpy_guard_scope, METH_O, NULL},
+    {"_is_read_only", mlpy_is_read_only, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -186,7 +187,10 @@ static int module_exec(PyObject *module) {
         add_type(module, &mlpy_context_spec, &st->context_type) < 0 ||
         add_type(module, &mlpy_cache_spec, &st->cache_type) < 0 ||
         add_type(module, &mlpy_guard_spec, &st->guard_type) < 0 ||
-        add_type(module, &mlpy_profile_spec, &st->profile_type) < 0 || publish(module, st->dtype_type) < 0 ||
+        add_type(module, &mlpy_profile_spec, &st->profile_type) < 0 ||
+        add_type(module, &mlpy_metal_library_spec, &st->metal_library_type) < 0 ||
+        add_type(module, &mlpy_metal_function_spec, &st->metal_function_type) < 0 ||
+        publish(module, st->metal_library_type) < 0 || publish(module, st->dtype_type) < 0 ||
         publish(module, st->tensor_type) < 0 || publish(module, st->context_type) < 0 ||
         publish(module, st->cache_type) < 0 || publish(module, st->profile_type) < 0)
         return -1;
@@ -217,6 +221,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(st->cache_type);
     Py_VISIT(st->guard_type);
     Py_VISIT(st->profile_type);
+    Py_VISIT(st->metal_library_type);
+    Py_VISIT(st->metal_function_type);
     Py_VISIT(st->np_generic);
     Py_VISIT(st->np_complex);
     for (int i = 0; i < ML_DTYPE_COUNT; i++)
@@ -235,6 +241,8 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(st->cache_type);
     Py_CLEAR(st->guard_type);
     Py_CLEAR(st->profile_type);
+    Py_CLEAR(st->metal_library_type);
+    Py_CLEAR(st->metal_function_type);
     Py_CLEAR(st->np_generic);
     Py_CLEAR(st->np_complex);
     for (int i = 0; i < ML_DTYPE_COUNT; i++)

@@ -8,6 +8,7 @@ Tensor([[5.]], dtype=float32)
 
 from __future__ import annotations
 
+from . import metal
 from ._core import (
     Context,
     DType,
@@ -58,6 +59,7 @@ from ._errors import (
 from ._metrics import Profile, profile, scope
 from ._plan import Plan, devices, explain, kernels
 from ._vendor import offer_openblas
+from .metal import metal_kernel
 
 offer_openblas()
 del offer_openblas
@@ -106,6 +108,8 @@ __all__ = [
     "matmul_mlx",
     "matmul_mps",
     "matmul_ragged",
+    "metal",
+    "metal_kernel",
     "multiply",
     "ones",
     "ones_like",

@@ -3,6 +3,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager as ContextManager
 from typing import Any, Literal
 
+from . import metal as metal
+
 __version__: str
 
 class DType:
@@ -176,6 +178,9 @@ def scaled_dot_product_attention(
     variant: Literal["auto", "composed", "vector", "tiled"] | None = None,
     ctx=None,
 ) -> Tensor: ...
+def metal_kernel(
+    name: str, input_names, output_names, source: str, header: str = "", ensure_row_contiguous: bool = True
+) -> Callable: ...
 def add(a, b, *, out=None, ctx=None) -> Tensor: ...
 def subtract(a, b, *, out=None, ctx=None) -> Tensor: ...
 def multiply(a, b, *, out=None, ctx=None) -> Tensor: ...
