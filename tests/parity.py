@@ -44,6 +44,14 @@ class Route:
     def context(self, **prefs) -> ml.Context:
         return _context(self, tuple(sorted(prefs.items())))
 
+    def share(self, x: np.ndarray) -> ml.Tensor:
+        """A tensor of this device over the array's own memory."""
+        return ml.array(x, device=self.device, copy=False)
+
+    def copy(self, x: np.ndarray) -> ml.Tensor:
+        """A tensor in the device's memory."""
+        return ml.array(x, device=self.device, copy=True)
+
 
 @functools.cache
 def _context(route: Route, prefs: tuple) -> ml.Context:

@@ -143,7 +143,7 @@ enum {
     ML_CASE_ROWS_1 = 1 << 5, /* attention: queries (times heads) that share a key/value head: 1, 2 to 4, more */
     ML_CASE_ROWS_4 = 1 << 6,
     ML_CASE_ROWS_8 = 1 << 7,
-    ML_CASE_SAME_DTYPE = 1 << 8, /* copy */
+    ML_CASE_SAME_DTYPE = 1 << 8, /* copy; attention: of keys and values */
     ML_CASE_TRANSPOSE = 1 << 9,  /* copy: source and destination run along different dims */
     ML_CASE_INTEGER = 1 << 10    /* binary: computed in int */
 };

@@ -18,6 +18,8 @@ typedef struct ml_encode_args {
     bool cache_hit;            /* out: every prepared resource was found (gpu) */
     bool range_checked;        /* out: scratch_buffer begins with a uint32 that is not 0 once a value did not fit */
     int dispatches;            /* out: kernels launched (gpu) */
+    int64_t command_buffer;    /* out: number of the command buffer; 0 on cpu */
+    int barriers;              /* out: barriers between dispatches of the command buffer that they needed (gpu) */
 } ml_encode_args;
 
 typedef struct ml_device_vtbl {

@@ -34,9 +34,14 @@ uint32_t ml_gpu_matmul_cases(const ml_view *a, const ml_view *b, bool transposed
     return v->shape[rows] <= 1 || v->strides[rows] == 1 ? ML_CASE_A_COLUMNS : ML_CASE_A_ROWS;
 }
 
-uint32_t ml_gpu_sdpa_cases(const ml_sdpa_params *p) {
+uint32_t ml_gpu_sdpa_cases(const ml_op *op) {
+    const ml_sdpa_params *p = &op->sdpa;
     const int64_t rows = p->heads_kv > 0 ? p->heads_q / p->heads_kv * p->len_q : 1;
-    return rows <= 1 ? ML_CASE_ROWS_1 : rows <= 4 ? ML_CASE_ROWS_4 : ML_CASE_ROWS_8;
+    const bool same = op->in[ML_IN_K].dtype == op->in[ML_IN_V].dtype;
+    return (rows <= 1   ? (uint32_t)ML_CASE_ROWS_1
+            : rows <= 4 ? (uint32_t)ML_CASE_ROWS_4
+                        : (uint32_t)ML_CASE_ROWS_8) |
+           (same ? (uint32_t)ML_CASE_SAME_DTYPE : 0u);
 }
 
 /* A transposed copy gains by going through threadgroup memory from a few tiles on. */

@@ -15,7 +15,7 @@ int64_t ml_gpu_sdpa_scratch_bytes(const ml_sdpa_params *p);
 
 /* ML_CASE_... bits of an operation. */
 uint32_t ml_gpu_matmul_cases(const ml_view *a, const ml_view *b, bool transposed);
-uint32_t ml_gpu_sdpa_cases(const ml_sdpa_params *p);
+uint32_t ml_gpu_sdpa_cases(const ml_op *op);
 uint32_t ml_gpu_simple_cases(const ml_op *op);
 
 /* A value may lie outside the result's dtype: the kernel reports it through 4 bytes of scratch memory. */

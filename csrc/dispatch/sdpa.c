@@ -55,7 +55,7 @@ ml_status ml_plan_sdpa(const ml_op *op, const ml_caps *caps, const ml_prefs *pre
         ml_why why_not;
         ml_need need = need_of(op, wanted);
         if (caps->device != ML_DEVICE_CPU)
-            need.cases = ml_gpu_sdpa_cases(p);
+            need.cases = ml_gpu_sdpa_cases(op);
         plan->kernel = ml_find_kernel(caps, prefs, &need, &why_not);
         if (plan->kernel)
             break;

@@ -16,9 +16,34 @@ ml_status ml_fill(ml_context *ctx, ml_tensor *dst, double value) {
     return ml_op_run(ctx, &op, NULL, &dst);
 }
 
+/* A tensor of another device through the host: over its memory, lent to ctx's device for the call. */
+static ml_status lend(ml_context *ctx, const ml_tensor *src, ml_tensor **out) {
+    const ml_view *v = &src->view;
+    void *data;
+    int64_t low, high;
+    ML_TRY(ml_tensor_data(src, &data)); /* waits for what is pending */
+    ML_TRY(ml_view_byte_range(v, &low, &high));
+    const ml_host_memory memory = {
+        .data = v->buf->host ? (char *)v->buf->host + low : NULL, .size = (size_t)(high - low), .read_only = true};
+    const ml_layout layout = {
+        .dtype = v->dtype, .shape = ml_view_shape(v), .strides = v->strides, .byte_offset = v->offset - low};
+    return ml_tensor_from_host(ctx, &memory, &layout, out);
+}
+
+static bool is_elsewhere(const ml_context *ctx, const ml_tensor *t) {
+    return ctx && t->view.buf && t->view.buf->device != ml_context_device_of(ctx) && ml_view_size(&t->view) > 0;
+}
+
 ml_status ml_copy(ml_context *ctx, const ml_tensor *src, ml_tensor *dst) {
     if (!src || !dst)
         return ml_fail(ML_ERR_VALUE, "copy: %s is NULL", src ? "dst" : "src");
+    if (is_elsewhere(ctx, src)) {
+        ml_tensor *lent;
+        ML_TRY(lend(ctx, src, &lent));
+        const ml_status status = ml_copy(ctx, lent, dst);
+        ml_tensor_release(lent);
+        return status;
+    }
     ml_op op = {.kind = ML_OP_COPY, .n_in = 1};
     const ml_shape shape = ml_view_shape(&dst->view);
     ML_TRY(ml_op_broadcast("copy", "src", &src->view, &shape, &op.in[0]));
@@ -29,6 +54,13 @@ ml_status ml_copy(ml_context *ctx, const ml_tensor *src, ml_tensor *dst) {
 ml_status ml_cast(ml_context *ctx, const ml_tensor *src, ml_dtype dtype, ml_tensor **out) {
     if (!src)
         return ml_fail(ML_ERR_VALUE, "cast: src is NULL");
+    if (is_elsewhere(ctx, src)) {
+        ml_tensor *lent;
+        ML_TRY(lend(ctx, src, &lent));
+        const ml_status status = ml_cast(ctx, lent, dtype, out);
+        ml_tensor_release(lent);
+        return status;
+    }
     if ((unsigned)dtype >= ML_DTYPE_COUNT)
         return ml_fail(ML_ERR_DTYPE, "cast: %d is no dtype", (int)dtype);
     ml_op op = {.kind = ML_OP_COPY, .n_in = 1};

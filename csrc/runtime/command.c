@@ -36,6 +36,8 @@ static void unlock(void) {
 
 /* ---- commands ---------------------------------------------------------------------------------------------- */
 
+static atomic_llong next_id = 1;
+
 static ml_status make_command(ml_context *ctx, ml_command **out) {
     ml_command *c = calloc(1, sizeof *c);
     if (!c)
@@ -47,6 +49,7 @@ static ml_status make_command(ml_context *ctx, ml_command **out) {
     }
     atomic_init(&c->refs, 1);
     pthread_mutex_init(&c->waiting, NULL);
+    c->id = atomic_fetch_add(&next_id, 1);
     c->ctx = ctx;
     c->device = ctx->device;
     c->fork_generation = ctx->fork_generation;
@@ -269,6 +272,7 @@ static ml_status check_range(const ml_encode_args *args) {
 /* One operation into c, which is open. */
 static ml_status encode(ml_command *c, ml_encode_args *args) {
     ML_TRY(retain_operands(c, args));
+    args->command_buffer = c->id;
     return c->device->vtbl->encode(c->device, c->buffer, args);
 }
 

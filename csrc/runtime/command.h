@@ -22,6 +22,7 @@ typedef struct ml_command {
     ml_context *ctx; /* outlives its commands: it completes them when it goes */
     ml_device *device;
     uint32_t fork_generation;
+    int64_t id;           /* unique in the process: names it in metrics */
     void *buffer;         /* the device's command buffer */
     bool open;            /* not yet committed; guarded by the lock of command.c */
     bool listed;          /* among the context's committed ones */

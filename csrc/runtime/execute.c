@@ -204,10 +204,45 @@ static void emit(execution *e, const ml_op *op, const ml_plan *plan, const ml_en
                                          .plan = plan,
                                          .copied_bytes = e->t->copied_bytes,
                                          .dispatches = args->dispatches > 0 ? args->dispatches : 1,
+                                         .barriers = args->barriers,
+                                         .command_buffer = args->command_buffer,
                                          .cache_hit = args->cache_hit,
                                          .host_us = now - e->start_us,
                                          .device_us = device_us});
     e->start_us = now;
+    e->t->copied_bytes = 0; /* counted once, also where an operation has several parts */
+}
+
+static ml_status run_planned(execution *e, const ml_op *op, const ml_planned *planned);
+
+/* METALLIC_SUBMIT=per_item: every item of a batch of products is an operation, and so a command buffer, of its own. */
+static ml_status run_items(execution *e, const ml_op *op) {
+    const int batch = op->out[0].ndim - 2;
+    int64_t index[ML_MAX_DIMS] = {0};
+    ml_op part = *op;
+    part.matmul.batch = 1;
+    for (;;) {
+        for (int i = 0; i < op->n_in + op->n_out; i++) {
+            const ml_view *whole = i < op->n_in ? &op->in[i] : &op->out[i - op->n_in];
+            ml_view *v = i < op->n_in ? &part.in[i] : &part.out[i - op->n_in];
+            if (!whole->buf)
+                continue;
+            v->ndim = 2;
+            v->offset = whole->offset;
+            for (int d = 0; d < batch; d++)
+                v->offset += index[d] * whole->strides[d] * (int64_t)ml_dtype_size_of(whole->dtype);
+            for (int d = 0; d < 2; d++) {
+                v->shape[d] = whole->shape[batch + d];
+                v->strides[d] = whole->strides[batch + d];
+            }
+        }
+        ML_TRY(run(e, &part));
+        int d = batch - 1;
+        while (d >= 0 && ++index[d] == op->out[0].shape[d])
+            index[d--] = 0;
+        if (d < 0)
+            return ML_OK;
+    }
 }
 
 /* One operation whose outputs are allocated. */
@@ -224,7 +259,14 @@ static ml_status run(execution *e, const ml_op *op) {
         return run_composed(e, op);
     if (ml_view_size(&op->out[0]) == 0)
         return ML_OK;
+    if (__builtin_expect(e->prefs.submit == ML_SUBMIT_PER_ITEM, 0) && op->kind == ML_OP_MATMUL &&
+        op->matmul.batch > 1 && e->ctx->device->kind != ML_DEVICE_CPU)
+        return run_items(e, op);
+    return run_planned(e, op, planned);
+}
 
+static ml_status run_planned(execution *e, const ml_op *op, const ml_planned *planned) {
+    const ml_plan *plan = &planned->plan;
     ml_encode_args args = {.op = op, .plan = plan, .cache = e->cache, .label = e->t->label};
     const bool cpu = e->ctx->device->kind == ML_DEVICE_CPU;
     if (cpu)

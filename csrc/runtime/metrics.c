@@ -242,6 +242,10 @@ static ml_status format_record(const ml_context *ctx, const ml_thread *t, const 
     ml_describe_op(&j, r->op);
     ml_json_int(&j, "copied_bytes", r->copied_bytes);
     ml_json_int(&j, "dispatches", r->dispatches);
+    if (r->command_buffer) {
+        ml_json_int(&j, "barriers", r->barriers);
+        ml_json_int(&j, "command_buffer", r->command_buffer);
+    }
     ml_json_bool(&j, "cache_hit", r->cache_hit);
     ml_json_number(&j, "host_us", r->host_us);
     if (r->device_us >= 0)

@@ -28,7 +28,8 @@ typedef struct ml_metrics_record {
     const ml_op *op;
     const ml_plan *plan;
     int64_t copied_bytes;
-    int dispatches;
+    int dispatches, barriers;
+    int64_t command_buffer; /* number of the one it was recorded into; 0: none (cpu) */
     bool cache_hit;
     double host_us, device_us;
 } ml_metrics_record;

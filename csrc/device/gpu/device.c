@@ -167,6 +167,26 @@ static void gpu_release(ml_device *dev, void *command_buffer) {
 
 /* ---- running ----------------------------------------------------------------------------------------------- */
 
+static ml_status encode_operation(ml_gpu_encoding *e) {
+    switch (e->args->op->kind) {
+    case ML_OP_MATMUL:
+        return e->variant ? ml_gpu_encode_matmul(e) : ml_gpu_encode_vendor(e);
+    case ML_OP_SOFTMAX:
+        return ml_gpu_encode_softmax(e);
+    case ML_OP_SDPA:
+        return ml_gpu_encode_sdpa(e);
+    case ML_OP_BINARY:
+        return ml_gpu_encode_binary(e);
+    case ML_OP_COPY:
+        return ml_gpu_encode_copy(e);
+    case ML_OP_FILL:
+        return ml_gpu_encode_fill(e);
+    default:
+        return ml_fail(ML_ERR_UNSUPPORTED, "%s: %s has no kernel on this device", e->device->base.name,
+                       ml_op_name(e->args->op->kind));
+    }
+}
+
 static ml_status gpu_encode(ml_device *dev, void *command_buffer, ml_encode_args *args) {
     ml_gpu_encoding e;
     e.device = DEVICE(dev);
@@ -176,23 +196,10 @@ static ml_status gpu_encode(ml_device *dev, void *command_buffer, ml_encode_args
     e.launch = (ml_gpu_launch){0};
     e.n_constants = e.n_ranges = 0;
     args->dispatches = 0;
-    switch (args->op->kind) {
-    case ML_OP_MATMUL:
-        return e.variant ? ml_gpu_encode_matmul(&e) : ml_gpu_encode_vendor(&e);
-    case ML_OP_SOFTMAX:
-        return ml_gpu_encode_softmax(&e);
-    case ML_OP_SDPA:
-        return ml_gpu_encode_sdpa(&e);
-    case ML_OP_BINARY:
-        return ml_gpu_encode_binary(&e);
-    case ML_OP_COPY:
-        return ml_gpu_encode_copy(&e);
-    case ML_OP_FILL:
-        return ml_gpu_encode_fill(&e);
-    default:
-        return ml_fail(ML_ERR_UNSUPPORTED, "%s: %s has no kernel on this device", dev->name,
-                       ml_op_name(args->op->kind));
-    }
+    args->barriers = -e.commands->barriers;
+    const ml_status status = encode_operation(&e);
+    args->barriers += e.commands->barriers;
+    return status;
 }
 
 static void gpu_impl_name(ml_device *dev, const ml_plan *plan, char *buf, size_t size) {

@@ -285,6 +285,8 @@ static void complete(reader *r, entry *e) {
         row->requires_cases = row->prefers = ML_CASE_A_COLUMNS;
     else if (e->layout)
         row->prefers = ML_CASE_A_ROWS;
+    if (row->op == ML_OP_SDPA)
+        row->requires_cases |= ML_CASE_SAME_DTYPE; /* {t} stands for both */
     if (row->op == ML_OP_SDPA && v->rows > 0)
         row->prefers = v->rows == 1 ? ML_CASE_ROWS_1 : v->rows <= 4 ? ML_CASE_ROWS_4 : ML_CASE_ROWS_8;
     if (row->op == ML_OP_BINARY || row->op == ML_OP_COPY)

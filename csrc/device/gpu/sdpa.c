@@ -15,20 +15,14 @@ static bool has_unit_step(const ml_view *v) {
     return v->shape[3] <= 1 || v->strides[3] == 1;
 }
 
-static void set_common(ml_gpu_encoding *e) {
-    const ml_op *op = e->args->op;
-    const ml_sdpa_params *p = &op->sdpa;
-    ml_gpu_set_int(e, ML_GPU_FC_OUT_DTYPE, (int)op->out[0].dtype);
-    ml_gpu_set_bool(e, ML_GPU_FC_HAS_SINKS, p->has_sinks);
-    ml_gpu_set_int(e, ML_GPU_FC_SINK_DTYPE, p->has_sinks ? (int)op->in[ML_IN_SINKS].dtype : 0);
-}
-
 static void set_constants(ml_gpu_encoding *e, bool two_pass) {
     const ml_op *op = e->args->op;
     const ml_sdpa_params *p = &op->sdpa;
     const ml_view *q = &op->in[ML_IN_Q], *k = &op->in[ML_IN_K], *v = &op->in[ML_IN_V];
     const bool unit = has_unit_step(q) && has_unit_step(k) && has_unit_step(v) && has_unit_step(&op->out[0]);
-    set_common(e);
+    ml_gpu_set_int(e, ML_GPU_FC_OUT_DTYPE, (int)op->out[0].dtype);
+    ml_gpu_set_bool(e, ML_GPU_FC_HAS_SINKS, p->has_sinks);
+    ml_gpu_set_int(e, ML_GPU_FC_SINK_DTYPE, p->has_sinks ? (int)op->in[ML_IN_SINKS].dtype : 0);
     ml_gpu_set_int(e, ML_GPU_FC_A_DTYPE, (int)q->dtype);
     ml_gpu_set_int(e, ML_GPU_FC_MASK_KIND, (int)p->mask);
     ml_gpu_set_int(e, ML_GPU_FC_MASK_DTYPE, p->mask == ML_MASK_ADDITIVE ? (int)op->in[ML_IN_MASK].dtype : 0);
@@ -121,7 +115,7 @@ ml_status ml_gpu_encode_sdpa(ml_gpu_encoding *e) {
         return ML_OK;
     ML_TRY(bind_result(e, &g));
     ML_TRY(ml_gpu_bind_buffer(e, 7, e->args->scratch_buffer, partial_bytes, false));
-    set_common(e);
+    set_constants(e, true);
     ml_gpu_params(e, 4, &g, sizeof g);
     ML_TRY(ml_gpu_grid(e, p->batch * p->heads_kv * rows, 1, 1));
     ml_gpu_threads(e, 32, 1, 1);
