@@ -39,8 +39,9 @@ def verdict(a, b, with_samples=True):
         (around(100), around(130, seed=1), "SLOW"),
         (around(130), around(100, seed=1), "FAST"),
         (around(100), around(100, seed=1), "SAME"),
-        (around(100, 0.001), around(100.5, 0.001, seed=1), "SAME"),  # below 1 %
-        (around(1, 0.001), around(1.04, 0.001, seed=1), "SAME"),  # below 0.05 us
+        (around(100, 0.001), around(104, 0.001, seed=1), "SAME"),  # below 5 %
+        (around(100, 0.001), around(106, 0.001, seed=1), "SLOW"),
+        (around(1, 0.001), around(1.045, 0.001, seed=1), "SAME"),  # below 0.05 us
         (around(100, 0.5, 300), around(125, 0.5, 300, seed=1), "AMBIGUOUS"),
     ],
 )
@@ -48,6 +49,31 @@ def test_verdicts(a, b, expected, with_samples):
     if expected == "AMBIGUOUS" and not with_samples:
         pytest.skip("quantiles alone call two wide, overlapping ranges the same")
     assert verdict(a, b, with_samples) == expected
+
+
+def test_a_limit_below_that_is_heard():
+    before, after = row(samples=around(100, 0.001)), row(samples=around(103, 0.001, seed=1))
+    assert compare.compare([before], [after])[0].verdict == "SAME"
+    (result,) = compare.compare([before], [after], [compare.Limit("median", 2)])
+    assert result.verdict == "SLOW" and result.failed
+
+
+def test_disturbed_rows_are_never_a_verdict():
+    warning = "other processes used 40% of a CPU"
+    before, after = row(samples=around(100)), row(samples=around(130, seed=1), warning=warning)
+    assert compare.judge(before, after)[0] == "AMBIGUOUS"
+
+
+def test_a_planted_slow_down_of_a_fifth_is_caught_and_the_same_build_is_the_same():
+    cases = [f"{i}x1x1 nn" for i in range(60)]
+    drift = random.Random(7)
+    base = [row(case, around(50 + i, 0.04, seed=i)) for i, case in enumerate(cases)]
+    again = [row(c, around((50 + i) * drift.uniform(0.98, 1.02), 0.04, seed=99 + i)) for i, c in enumerate(cases)]
+    slower = [row(c, around(1.2 * (50 + i), 0.04, seed=99 + i)) for i, c in enumerate(cases)]
+    limits = [compare.Limit("median", 5)]
+    same = compare.summary(compare.compare(base, again, limits))
+    assert same.get("SAME", 0) >= 0.95 * len(cases)
+    assert all(r.failed for r in compare.compare(base, slower, limits))
 
 
 def test_few_samples_are_never_a_verdict():

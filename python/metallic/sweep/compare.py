@@ -1,9 +1,11 @@
 """Two sweeps, row by row: faster, slower, the same, or too noisy to tell.
 
-A row is FAST or SLOW when a rank test over the raw samples says that they differ (Mann-Whitney, p < 0.01) and the
-ranges from the 20th to the 80th percentile do not overlap; SAME when neither holds and the medians are within 5 %, or
-when they differ by less than 1 % or 0.05 us; AMBIGUOUS otherwise. Of a file without samples (CSV) only the quantiles
-speak: apart is FAST or SLOW; each median inside the other's range is SAME.
+Medians within 5 % (or the smallest limit, where that is less) or 0.05 us are SAME: samples of one run share its
+buffers' pages and its neighbours on the machine, so that two runs of one build differ by a few per cent however sure a
+rank test is. Beyond, a row is FAST or SLOW when a
+rank test over the raw samples says that they differ (Mann-Whitney, p < 0.01) and the ranges from the 20th to the 80th
+percentile do not overlap, and AMBIGUOUS otherwise, or when other processes were busy meanwhile. Of a file without
+samples (CSV) only the quantiles speak: apart is FAST or SLOW; each median inside the other's range is SAME.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from pathlib import Path
 from . import output, stats
 
 P_VALUE = 0.01
-SAME_RELATIVE, SAME_US = 0.01, 0.05
-UNCLEAR_RELATIVE = 0.05
+SAME_RELATIVE, SAME_US = 0.05, 0.05
+DISTURBED = "other processes"  # in the warning of a row
 METRICS = {"median": "median_us", "min": "min_us", "q20": "q20_us", "q80": "q80_us"}
 
 
@@ -56,37 +58,35 @@ def _timed(row: dict | None) -> bool:
     return row is not None and row["status"] == "ok" and row.get("median_us", 0) > 0
 
 
-def judge(before: dict, after: dict) -> tuple[str, float | None]:
-    """(verdict, p-value or None) of two timed rows."""
+def judge(before: dict, after: dict, same: float = SAME_RELATIVE) -> tuple[str, float | None]:
+    """(verdict, p-value or None) of two timed rows; same: relative difference of medians that is none."""
     a, b = before["median_us"], after["median_us"]
     apart = before["q80_us"] < after["q20_us"] or after["q80_us"] < before["q20_us"]
     direction = "SLOW" if b > a else "FAST"
     samples = before.get("samples_us"), after.get("samples_us")
     p = stats.mann_whitney(*samples) if all(samples) else None
-    if abs(b - a) < SAME_US or abs(b / a - 1) < SAME_RELATIVE:
+    if abs(b - a) < SAME_US or abs(b / a - 1) < same:
         return "SAME", p
+    if any(DISTURBED in row.get("warning", "") for row in (before, after)):
+        return "AMBIGUOUS", p
     if p is None:
         if apart:
             return direction, None
         inside = before["q20_us"] <= b <= before["q80_us"] and after["q20_us"] <= a <= after["q80_us"]
         return ("SAME" if inside else "AMBIGUOUS"), None
-    differ = p < P_VALUE
-    if differ and apart:
-        return direction, p
-    if not differ and not apart and abs(b / a - 1) < UNCLEAR_RELATIVE:
-        return "SAME", p
-    return "AMBIGUOUS", p
+    return (direction if p < P_VALUE and apart else "AMBIGUOUS"), p
 
 
 def compare(before: Sequence[dict], after: Sequence[dict], limits: Sequence[Limit] = ()) -> list[Result]:
     """A result for every row that either side has."""
+    same = min([SAME_RELATIVE, *(limit.percent / 100 for limit in limits)])
     a = {output.key(row): row for row in before}
     b = {output.key(row): row for row in after}
     results = []
     for place in dict.fromkeys([*a, *b]):
         old, new = a.get(place), b.get(place)
         if _timed(old) and _timed(new):
-            verdict, p = judge(old, new)
+            verdict, p = judge(old, new, same)
             result = Result(place, verdict, old, new, new["median_us"] / old["median_us"], p)
             for limit in limits:
                 column = METRICS[limit.metric]
