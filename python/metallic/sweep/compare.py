@@ -2,10 +2,10 @@
 
 Medians within 5 % (or the smallest limit, where that is less) or 0.05 us are SAME: samples of one run share its
 buffers' pages and its neighbours on the machine, so that two runs of one build differ by a few per cent however sure a
-rank test is. Beyond, a row is FAST or SLOW when a
-rank test over the raw samples says that they differ (Mann-Whitney, p < 0.01) and the ranges from the 20th to the 80th
-percentile do not overlap, and AMBIGUOUS otherwise, or when other processes were busy meanwhile. Of a file without
-samples (CSV) only the quantiles speak: apart is FAST or SLOW; each median inside the other's range is SAME.
+rank test is. Beyond, a row is FAST or SLOW when a rank test over the raw samples says that they differ (Mann-Whitney,
+p < 0.01) and the ranges from the 20th to the 80th percentile do not overlap, and AMBIGUOUS otherwise, or when other
+processes were busy meanwhile. Of a file without samples (CSV) only the quantiles speak: apart is FAST or SLOW; each
+median inside the other's range is SAME.
 """
 
 from __future__ import annotations
