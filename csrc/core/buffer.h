@@ -34,7 +34,7 @@ struct ml_buffer {
  * not when wrapping fails. Errors: ML_ERR_VALUE (no address), ML_ERR_MEMORY. */
 ml_status ml_buffer_wrap(struct ml_device *device, const ml_host_memory *memory, ml_buffer **out);
 /* For owners that add to a wrapped buffer: its own destroy, and what runs then (not called with NULL). */
-void ml_buffer_destroy_wrapped(ml_buffer *b);
+void ml_buffer_destroy_wrapped(ml_buffer *self);
 void ml_buffer_set_release(ml_buffer *b, ml_release_fn release, void *user);
 void ml_buffer_retain(ml_buffer *b);  /* NULL is fine */
 void ml_buffer_release(ml_buffer *b); /* NULL is fine; waits for what is pending before the memory goes */
