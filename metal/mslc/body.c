@@ -24,7 +24,8 @@ static void threadgroup_declaration(mslc_unit *unit, int32_t begin, int32_t word
     mslc_parameter declarators[32];
     for (int i = 0; i < n; i++) {
         for (int32_t k = parts[i].begin; k < parts[i].end; k++) {
-            if (mslc_is(unit, k, "*") || mslc_is(unit, k, "&"))
+            const int32_t inner = k + mslc_is(unit, k, "("); /* (*name)[n] */
+            if (mslc_is(unit, inner, "*") || mslc_is(unit, inner, "&"))
                 return;
             if (mslc_is(unit, k, "<")) {
                 const int32_t after = mslc_skip_angles(unit, k, parts[i].end);

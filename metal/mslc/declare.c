@@ -379,8 +379,10 @@ static int32_t parse_one(mslc_unit *unit, int32_t i, int32_t end, const mslc_sco
         if (mslc_at(unit, name)->kind == MSLC_IDENT && !mslc_is(unit, i, "static_assert") &&
             !mslc_is(unit, name, "namespace"))
             add_entity(unit, mslc_at(unit, name)->symbol, (mslc_range){i, after}, false);
-        if (!mslc_is(unit, i, "typedef") || !(mslc_is(unit, i + 1, "struct") || mslc_is(unit, i + 1, "union")))
+        if (!mslc_is(unit, i, "typedef") || !(mslc_is(unit, i + 1, "struct") || mslc_is(unit, i + 1, "union"))) {
+            *MSLC_PUSH(unit, unit->aliases) = (mslc_range){i, after};
             return after;
+        }
         i++; /* typedef struct {...} Name; */
     }
     mslc_range header = {0, 0};

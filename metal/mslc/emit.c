@@ -247,6 +247,18 @@ static char *kernel_alias(const mslc_unit *unit, const mslc_kernel *kernel) {
     return text.data;
 }
 
+/* A kernel that is not wanted, and the aliases of its type (typedef decltype(foo<float>) foo_t). */
+static void skip_with_aliases(const mslc_unit *unit, const mslc_item *item, bool *skip) {
+    memset(skip + item->all.begin, 1, (size_t)(item->all.end - item->all.begin));
+    for (int32_t a = 0; a < unit->aliases.count; a++) {
+        const mslc_range alias = unit->aliases.data[a];
+        for (int32_t i = alias.begin; i < alias.end && !skip[alias.begin]; i++)
+            if (mslc_at(unit, i)->kind == MSLC_IDENT && mslc_at(unit, i)->symbol == mslc_at(unit, item->name)->symbol &&
+                !mslc_is(unit, i - 1, "using") && !mslc_is(unit, i + 1, ";"))
+                memset(skip + alias.begin, 1, (size_t)(alias.end - alias.begin));
+    }
+}
+
 /* Kernels that the one asked for does not refer to, and all explicit instantiations of kernels, are left out. */
 static void choose(const mslc_unit *unit, const mslc_kernel *kernel, bool *reached, bool *skip) {
     mslc_reach(unit, unit->items.data[kernel->item].all, reached);
@@ -262,7 +274,7 @@ static void choose(const mslc_unit *unit, const mslc_kernel *kernel, bool *reach
              e = unit->entities.data[e].next)
             wanted = wanted || reached[e];
         if (!wanted)
-            memset(skip + item->all.begin, 1, (size_t)(item->all.end - item->all.begin));
+            skip_with_aliases(unit, item, skip);
     }
 }
 

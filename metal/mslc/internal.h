@@ -180,6 +180,7 @@ struct mslc_unit {
     MSLC_LIST(mslc_kernel) kernels;
     MSLC_LIST(mslc_variable) variables;
     MSLC_LIST(mslc_range) instantiations; /* removed from the output */
+    MSLC_LIST(mslc_range) aliases;        /* typedef, using, static_assert: removed with a kernel that they name */
     MSLC_LIST(uint32_t) argument_buffers; /* symbols of classes with [[id(n)]] members */
     int32_t sites;                        /* threadgroup variables so far: for unique names */
 };

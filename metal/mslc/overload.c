@@ -58,8 +58,8 @@ static int by_signature(const void *a, const void *b) {
 
 static bool same_body(const mslc_unit *unit, const mslc_item *a, const mslc_item *b) {
     mslc_text x = {0}, y = {0};
-    normal(unit, &x, a->body, true);
-    normal(unit, &y, b->body, true);
+    normal(unit, &x, (mslc_range){a->trailing.end, a->body.end}, true);
+    normal(unit, &y, (mslc_range){b->trailing.end, b->body.end}, true);
     const bool same = x.data && y.data && strcmp(x.data, y.data) == 0;
     free(x.data);
     free(y.data);
@@ -101,25 +101,50 @@ static bool equals_primary(const mslc_unit *unit, const mslc_item *item) {
     return true;
 }
 
-static void merge(mslc_unit *unit, const mslc_item *first, mslc_item *second) {
-    if (same_as_written(unit, first, second))
-        return; /* the compiler's business */
-    if (!same_body(unit, first, second)) {
-        const mslc_token *t = mslc_at(unit, first->head);
-        mslc_fail(unit, second->head,
-                  "this differs from the declaration at %s:%u in address spaces only, and the two bodies differ: not "
-                  "modelled",
-                  unit->files.data[t->file], t->line);
-    }
-    second->removed = true;
-    mslc_remove(unit, second->all);
-    for (int32_t i = second->all.begin; i < second->all.end; i++)
+static void remove_item(mslc_unit *unit, mslc_item *item) {
+    item->removed = true;
+    mslc_remove(unit, item->all);
+    for (int32_t i = item->all.begin; i < item->all.end; i++)
         unit->tokens.data[i].before = unit->tokens.data[i].after = NULL;
 }
 
-static const mslc_item *primary_of(const mslc_unit *unit, const mslc_item *special) {
+static bool has_word(const mslc_unit *unit, const mslc_item *item, mslc_word word) {
+    for (int32_t i = item->trailing.begin; i < item->trailing.end; i++)
+        if (mslc_word_at(unit, i) == word)
+            return true;
+    return false;
+}
+
+static bool is_constructor(const mslc_unit *unit, const mslc_item *item) {
+    return item->scope->is_class && item->name >= 0 && mslc_at(unit, item->name)->symbol == item->scope->class_symbol;
+}
+
+/* Which of two is left. Of constructors it is the one for threads' own objects: those in device, constant and
+ * threadgroup memory are not constructed. */
+static mslc_item *merge(mslc_unit *unit, mslc_item *first, mslc_item *second) {
+    if (same_as_written(unit, first, second))
+        return first; /* the compiler's business */
+    mslc_item *extra = second;
+    if (mslc_empty(first->body) != mslc_empty(second->body)) { /* declared or defaulted here, written out there */
+        extra = mslc_empty(first->body) ? first : second;
+    } else if (!same_body(unit, first, second)) {
+        if (!is_constructor(unit, first)) {
+            const mslc_token *t = mslc_at(unit, first->head);
+            mslc_fail(unit, second->head,
+                      "this differs from the declaration at %s:%u in address spaces only, and the two bodies differ: "
+                      "not modelled",
+                      unit->files.data[t->file], t->line);
+        }
+        if (has_word(unit, second, MSLC_W_THREAD))
+            extra = first;
+    }
+    remove_item(unit, extra);
+    return extra == first ? second : first;
+}
+
+static mslc_item *primary_of(const mslc_unit *unit, const mslc_item *special) {
     for (int32_t i = 0; i < unit->items.count; i++) {
-        const mslc_item *item = &unit->items.data[i];
+        mslc_item *item = &unit->items.data[i];
         if (item->scope == special->scope && item->kind == MSLC_CLASS && mslc_empty(item->arguments) &&
             item->name >= 0 && !mslc_empty(item->body) &&
             mslc_at(unit, item->name)->symbol == mslc_at(unit, special->name)->symbol)
@@ -140,10 +165,11 @@ void mslc_merge_overloads(mslc_unit *unit) {
         for (int32_t i = 0; i < unit->items.count; i++) {
             mslc_item *item = &unit->items.data[i];
             const bool is_class = item->kind == MSLC_CLASS;
-            if (mslc_empty(item->body) || (item->kind != MSLC_FUNCTION && !is_class) ||
+            const bool is_member = item->kind == MSLC_FUNCTION && item->scope->is_class;
+            if ((mslc_empty(item->body) && !is_member) || (item->kind != MSLC_FUNCTION && !is_class) ||
                 (is_class && mslc_empty(item->arguments)))
                 continue;
-            const mslc_item *primary = is_class && equals_primary(unit, item) ? primary_of(unit, item) : NULL;
+            mslc_item *primary = is_class && equals_primary(unit, item) ? primary_of(unit, item) : NULL;
             if (primary) {
                 merge(unit, primary, item);
                 continue;
@@ -154,9 +180,8 @@ void mslc_merge_overloads(mslc_unit *unit) {
         }
         qsort(entries, (size_t)n, sizeof *entries, by_signature);
         for (int32_t i = 1, first = 0; i < n; i++) {
-            if (strcmp(entries[i].signature, entries[first].signature) == 0)
-                merge(unit, &unit->items.data[entries[first].item], &unit->items.data[entries[i].item]);
-            else
+            mslc_item *left = &unit->items.data[entries[first].item], *right = &unit->items.data[entries[i].item];
+            if (strcmp(entries[i].signature, entries[first].signature) != 0 || merge(unit, left, right) == right)
                 first = i;
         }
     }

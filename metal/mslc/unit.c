@@ -57,6 +57,7 @@ void mslc_free(mslc_unit *unit) {
     free(unit->kernels.data);
     free(unit->variables.data);
     free(unit->instantiations.data);
+    free(unit->aliases.data);
     free(unit->argument_buffers.data);
     free(unit);
 }
