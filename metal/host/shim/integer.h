@@ -14,6 +14,14 @@ template <typename T> using wide_t = conditional_t<is_unsigned_v<T>, unsigned __
 template <typename T> SM_INLINE T clip(__int128 v) {
     return v < (__int128)lowest_v<T> ? lowest_v<T> : v > (__int128)highest_v<T> ? highest_v<T> : (T)v;
 }
+// The product of two ulongs is beyond __int128, that of two longs is not.
+template <typename T> SM_INLINE T multiply_add_clip(T x, T y, T z) {
+    const wide_t<T> v = (wide_t<T>)x * (wide_t<T>)y;
+    if constexpr (is_unsigned_v<T>)
+        return v > (wide_t<T>)(T)~(T)0 - z ? (T)~(T)0 : (T)(v + z);
+    else
+        return clip<T>(v + z);
+}
 } // namespace sm
 
 #define SM_INT1(NAME, EXPR)                                                                                                    \
@@ -57,7 +65,7 @@ SM_INT2(mul24, (T)((make_unsigned_t<T>)x * (make_unsigned_t<T>)y))
 SM_INT2(rotate, ((make_unsigned_t<T>)x << (y & (sm::bits_v<T> - 1))) |
                     ((make_unsigned_t<T>)x >> ((sm::bits_v<T> - y) & (sm::bits_v<T> - 1))))
 SM_INT3(madhi, (T)((sm::wide_t<T>)x * (sm::wide_t<T>)y >> sm::bits_v<T>) + (sm::wide_t<T>)z)
-SM_INT3(madsat, sm::clip<T>((__int128)((sm::wide_t<T>)x * (sm::wide_t<T>)y) + (__int128)z))
+SM_INT3(madsat, sm::multiply_add_clip(x, y, z))
 SM_INT3(mad24, (T)((make_unsigned_t<T>)x * (make_unsigned_t<T>)y + (make_unsigned_t<T>)z))
 
 // The distance fits the unsigned type of the same size, which is what comes back.

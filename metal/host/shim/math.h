@@ -8,9 +8,37 @@ namespace metal {
 namespace sm {
 constexpr double pi = 3.14159265358979323846;
 
-// sin, cos, tan of pi x: the argument is reduced exactly before it is multiplied.
-SM_INLINE double turn(float x) {
-    return (double)x - 2.0 * __builtin_rint(0.5 * (double)x);
+// sin, cos, tan of pi x: the argument is reduced exactly, to at most a half, before it is multiplied; so the zeros and poles
+// are exact, as C23 has them.
+SM_INLINE double half_turns(float x, bool &odd) {
+    const double n = __builtin_rint((double)x);
+    odd = 0.5 * n != __builtin_rint(0.5 * n);
+    return (double)x - n;
+}
+SM_INLINE float sinpi_scalar(float x) {
+    bool odd;
+    const double r = half_turns(x, odd);
+    if (r == 0)
+        return x * 0.0f;
+    const float s = (float)__builtin_sin(pi * r);
+    return odd ? -s : s;
+}
+SM_INLINE float cospi_scalar(float x) {
+    bool odd;
+    const double r = half_turns(x, odd);
+    if (r == 0.5 || r == -0.5)
+        return 0.0f;
+    const float c = (float)__builtin_cos(pi * r);
+    return odd ? -c : c;
+}
+SM_INLINE float tanpi_scalar(float x) {
+    bool odd;
+    const double r = half_turns(x, odd);
+    if (r == 0.5 || r == -0.5)
+        return r > 0 ? __builtin_inff() : -__builtin_inff();
+    if (r == 0)
+        return odd ? x * -0.0f : x * 0.0f;
+    return (float)__builtin_tan(pi * r);
 }
 SM_INLINE float pow_scalar(float x, float y) {
     return __builtin_powf(x, y);
@@ -25,9 +53,10 @@ template <typename T> SM_INLINE T middle(T x, T y, T z) {
     const T low = x < y ? x : y, high = x < y ? y : x;
     return z < low ? low : z > high ? high : z;
 }
-SM_INLINE float fract_scalar(float x) {
+// Below 1 in the type of the result: a tiny negative x would round up to it.
+SM_INLINE float fract_scalar(float x, float below_one) {
     const float f = x - __builtin_floorf(x);
-    return f < 1.0f ? f : x != x ? x : 0x1.fffffep-1f; // a tiny negative x would round up to 1
+    return f < below_one ? f : x != x ? x : below_one;
 }
 SM_INLINE float smooth(float low, float high, float x) {
     float t = (x - low) / (high - low);
@@ -45,13 +74,12 @@ SM_FLOAT1(atanh, __builtin_atanhf(x))
 SM_FLOAT1(ceil, __builtin_ceilf(x))
 SM_FLOAT1(cos, __builtin_cosf(x))
 SM_FLOAT1(cosh, __builtin_coshf(x))
-SM_FLOAT1(cospi, (float)__builtin_cos(sm::pi * sm::turn(x)))
+SM_FLOAT1(cospi, sm::cospi_scalar(x))
 SM_FLOAT1(exp, __builtin_expf(x))
 SM_FLOAT1(exp2, __builtin_exp2f(x))
 SM_FLOAT1(exp10, (float)__builtin_exp2((double)x * 3.32192809488736234787))
 SM_FLOAT1(fabs, __builtin_fabsf(x))
 SM_FLOAT1(floor, __builtin_floorf(x))
-SM_FLOAT1(fract, sm::fract_scalar(x))
 SM_FLOAT1(log, __builtin_logf(x))
 SM_FLOAT1(log2, __builtin_log2f(x))
 SM_FLOAT1(log10, __builtin_log10f(x))
@@ -60,11 +88,11 @@ SM_FLOAT1(round, __builtin_roundf(x))
 SM_FLOAT1(rsqrt, (float)(1.0 / __builtin_sqrt((double)x)))
 SM_FLOAT1(sin, __builtin_sinf(x))
 SM_FLOAT1(sinh, __builtin_sinhf(x))
-SM_FLOAT1(sinpi, (float)__builtin_sin(sm::pi * sm::turn(x)))
+SM_FLOAT1(sinpi, sm::sinpi_scalar(x))
 SM_FLOAT1(sqrt, __builtin_sqrtf(x))
 SM_FLOAT1(tan, __builtin_tanf(x))
 SM_FLOAT1(tanh, __builtin_tanhf(x))
-SM_FLOAT1(tanpi, (float)__builtin_tan(sm::pi * sm::turn(x)))
+SM_FLOAT1(tanpi, sm::tanpi_scalar(x))
 SM_FLOAT1(trunc, __builtin_truncf(x))
 SM_FLOAT1(saturate, (x > 0.0f ? x < 1.0f ? x : 1.0f : 0.0f))
 SM_FLOAT1(sign, (x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : x == 0.0f ? x : 0.0f))
@@ -83,6 +111,17 @@ SM_FLOAT3(fmax3, sm::fmax_scalar(x, sm::fmax_scalar(y, z)))
 SM_FLOAT3(fmin3, sm::fmin_scalar(x, sm::fmin_scalar(y, z)))
 SM_FLOAT3(fmedian3, sm::middle(x, y, z))
 SM_FLOAT3(smoothstep, sm::smooth(x, y, z))
+
+SM_INLINE float fract(float x) {
+    return sm::fract_scalar(x, 0x1.fffffep-1f);
+}
+SM_INLINE half fract(half x) {
+    return (half)sm::fract_scalar((float)x, 0x1.ffcp-1f);
+}
+template <typename T> SM_INLINE sm::if_bfloat<T> fract(T x) {
+    return T(sm::fract_scalar((float)x, 0x1.fep-1f));
+}
+SM_VECTOR1(fract)
 
 // In double the product of two halves is exact, and its sum with a third is never rounded onto a tie of half.
 SM_INLINE float fma(float x, float y, float z) {
