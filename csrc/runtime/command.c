@@ -262,8 +262,10 @@ static bool any_flag(const ml_op *op, unsigned in_flags, unsigned out_flags) {
 }
 
 static ml_status check_range(const ml_encode_args *args) {
+    if (!args->range_checked)
+        return ML_OK;
     const uint32_t *flag = args->scratch_buffer->host;
-    if (!args->range_checked || !*flag)
+    if (!*flag)
         return ML_OK;
     return ml_fail(ML_ERR_DTYPE, "%s: a value is NaN or out of the range of %s", ml_op_name(args->op->kind),
                    ml_dtype_name(args->op->out[0].dtype));
