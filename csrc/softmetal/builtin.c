@@ -79,7 +79,7 @@ ml_status sm_builtin_module(const char *text, char *path) {
     ML_TRY(sm_cache_folder(folder, sizeof folder));
     if (snprintf(path, SM_PATH_MAX, "%s/builtin-%.33s.so", folder, entry.digest) >= SM_PATH_MAX)
         return ml_fail(ML_ERR_DEVICE, "the path %s is too long", folder);
-    if (stat(path, &st) == 0)
+    if (stat(path, &st) == 0 && (uint64_t)st.st_size == entry.bytes)
         return ML_OK; /* the folder is ours alone: what has this name is what we put there */
     ML_TRY(sm_temporary_name(folder, ".so", temporary));
     ML_TRY(sm_write_file(temporary, (const char *)sm_builtin_pack + entry.offset, entry.bytes));

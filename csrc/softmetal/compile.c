@@ -12,16 +12,22 @@
 /* ---- the compiler
  * --------------------------------------------------------------------------------------------------------- */
 
+/* words: a program's name or path and further words; or a path with spaces in it, as it is. */
 static bool try_command(const char *words, char *command, size_t size) {
-    char program[SM_PATH_MAX], first[SM_PATH_MAX];
-    words += strspn(words, " \t");
-    const size_t n = strcspn(words, " \t");
-    if (n == 0 || n >= sizeof first)
-        return false;
-    memcpy(first, words, n);
-    first[n] = 0;
-    return sm_find_program(first, program, sizeof program) &&
-           snprintf(command, size, "%s%s", program, words + n) < (int)size;
+    char program[SM_PATH_MAX];
+    if (strchr(words, '/') && sm_find_program(words, program, sizeof program))
+        return sm_command_text(program, "", command, size);
+    sm_arguments a = {0};
+    sm_arguments_split(&a, words);
+    bool found = !a.failed && a.count > 0 && sm_find_program(a.words[0], program, sizeof program) &&
+                 sm_command_text(program, "", command, size);
+    for (int i = 1; found && i < a.count; i++) {
+        const size_t n = strlen(command);
+        command[n] = ' ';
+        found = n + 1 < size && sm_command_text(a.words[i], "", command + n + 1, size - n - 1);
+    }
+    sm_arguments_free(&a);
+    return found;
 }
 
 static ml_status find_command(char *command, size_t size) {
@@ -33,7 +39,7 @@ static ml_status find_command(char *command, size_t size) {
             continue;
         if (try_command(words, command, size))
             return ML_OK;
-        return ml_fail(ML_ERR_DEVICE,
+        return ml_fail(ML_ERR_COMPILE,
                        "%s is '%s', which is no program on this machine: a C++17 compiler is needed to run Metal "
                        "kernels on the CPU",
                        variables[i], words);
@@ -41,7 +47,7 @@ static ml_status find_command(char *command, size_t size) {
     for (int i = 0; i < 3; i++)
         if (try_command(names[i], command, size))
             return ML_OK;
-    return ml_fail(ML_ERR_DEVICE,
+    return ml_fail(ML_ERR_COMPILE,
                    "no C++ compiler found (looked for c++, g++ and clang++ on PATH): one is needed to run Metal "
                    "kernels on the CPU. Install g++ or clang, or set METALLIC_CXX");
 }
@@ -52,11 +58,14 @@ ml_status sm_compiler_path(char *path, size_t size) {
 
 /* The first line of "compiler --version", kept in the folder under the program's path, size and time. */
 static ml_status identify(sm_compiler *c) {
-    char program[1024], key[33], path[SM_PATH_MAX], temporary[SM_PATH_MAX];
+    char key[33], path[SM_PATH_MAX], temporary[SM_PATH_MAX];
     struct stat st;
-    snprintf(program, sizeof program, "%.*s", (int)strcspn(c->command, " "), c->command);
     memset(&st, 0, sizeof st);
-    stat(program, &st);
+    sm_arguments words = {0};
+    sm_arguments_split(&words, c->command);
+    if (words.count > 0)
+        stat(words.words[0], &st);
+    sm_arguments_free(&words);
     sm_digest d;
     sm_digest_begin(&d);
     sm_digest_text(&d, c->command);
@@ -77,10 +86,12 @@ static ml_status identify(sm_compiler *c) {
         sm_arguments_free(&a);
         ML_TRY(status);
         text = sm_read_file(temporary, NULL);
-        if (code != 0 || !text) {
+        if (code != 0 || !text || !*text) {
             unlink(temporary);
             free(text);
-            return ml_fail(ML_ERR_DEVICE, "%s does not answer to --version", c->command);
+            return ml_fail(ML_ERR_COMPILE,
+                           "%s does not answer to --version: a C++17 compiler is needed to run Metal kernels on the CPU",
+                           c->command);
         }
         rename(temporary, path);
     }
@@ -188,7 +199,7 @@ ml_status sm_preprocess(const sm_compiler *c, const sm_library_options *o, char 
         char *output = sm_read_file(log, NULL);
         *messages = output ? sm_clean_messages(output, name, true) : NULL;
         free(output);
-        status = ML_ERR_COMPILE;
+        status = ml_fail(ML_ERR_COMPILE, "%s rejected %s without a message", c->command, name);
     } else if (status == ML_OK) {
         *text = sm_read_file(result, NULL);
         if (!*text)
@@ -226,10 +237,10 @@ static void add_flags(sm_arguments *a, const sm_compiler *c, bool checked) {
                                          "-fno-asynchronous-unwind-tables",
                                          "-pipe",
                                          "-fdiagnostics-color=never",
-                                         "-fno-diagnostics-show-caret",
                                          "-Wno-narrowing"};
-    static const char *const gcc[] = {"-fno-diagnostics-show-option", "-fmax-errors=20", "-fno-semantic-interposition"};
-    static const char *const clang[] = {"-Wno-c++11-narrowing", "-ferror-limit=20"};
+    static const char *const gcc[] = {"-fno-diagnostics-show-caret", "-fno-diagnostics-show-option", "-fmax-errors=20",
+                                      "-fno-semantic-interposition"};
+    static const char *const clang[] = {"-fno-caret-diagnostics", "-Wno-c++11-narrowing", "-ferror-limit=20"};
     for (size_t i = 0; i < sizeof common / sizeof common[0]; i++)
         sm_arguments_add(a, common[i]);
     for (size_t i = 0; !c->is_clang && i < sizeof gcc / sizeof gcc[0]; i++)
@@ -296,10 +307,9 @@ static ml_status precompile(const sm_compiler *c, const sm_arguments *flags, cha
     if (mkdir(folder, 0700) != 0 && errno != EEXIST)
         return ml_fail(ML_ERR_DEVICE, "cannot create %s: %s", folder, strerror(errno));
     if (stat(header, &st) != 0) {
-        char line[SM_PATH_MAX + 32];
-        const int n = snprintf(line, sizeof line, "#include \"%s/shim/shim.h\"\n", c->headers);
+        static const char line[] = "#include <shim.h>\n"; /* found through the flags: a path may have any character */
         ML_TRY(sm_temporary_name(c->folder, ".h", source));
-        ML_TRY(sm_write_file(source, line, (size_t)n));
+        ML_TRY(sm_write_file(source, line, sizeof line - 1));
         ML_TRY(place(source, header));
     }
     ML_TRY(sm_temporary_name(c->folder, ".gch", temporary));
@@ -318,8 +328,8 @@ static ml_status precompile(const sm_compiler *c, const sm_arguments *flags, cha
     sm_arguments_free(&a);
     if (status == ML_OK && code != 0) {
         char *output = sm_read_file(log, NULL);
-        status = ml_fail(ML_ERR_DEVICE, "%s cannot compile the software Metal's headers (C++17 is needed):\n%s",
-                         c->command, output ? output : "");
+        status = ml_fail(ML_ERR_COMPILE, "%s cannot compile the software Metal's headers (C++17 and room in %s are needed):\n%s",
+                         c->command, c->folder, output ? output : "");
         free(output);
     }
     unlink(log);
@@ -397,6 +407,7 @@ ml_status sm_compile_module(const sm_compiler *c, const char *text, bool checked
         char *output = sm_read_file(log, NULL);
         *messages = output ? sm_clean_messages(output, fallback, true) : NULL;
         free(output);
+        ml_fail(ML_ERR_COMPILE, "%s rejected a kernel without a message (%s)", c->command, fallback);
         unlink(object);
     } else if (status == ML_OK) {
         status = place(object, object_path);

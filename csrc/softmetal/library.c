@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 typedef struct loaded {
     sm_kernel kernel; /* first: handed out */
@@ -33,10 +35,11 @@ struct sm_library {
 /* ---- errors
  * ------------------------------------------------------------------------------------------------------------------ */
 
-/* The whole text to *log, the beginning to ml_last_error(). Takes messages over. */
+/* The whole text to *log, the beginning to ml_last_error(), which is right already where there is none. Takes messages
+ * over. */
 static ml_status report(ml_status status, char *messages, char **log) {
-    if (status == ML_ERR_COMPILE)
-        ml_fail(status, "%s", messages ? messages : "the source was rejected without a message");
+    if (status == ML_ERR_COMPILE && messages)
+        ml_fail(status, "%s", messages);
     if (log)
         *log = messages;
     else
@@ -141,7 +144,22 @@ static int find_image(struct dl_phdr_info *info, size_t size, void *data) {
     return ours;
 }
 
+/* Mapping an object that was cut short would end the process: the linker writes the section headers last. */
+static bool is_whole(const char *path) {
+    ElfW(Ehdr) header;
+    struct stat st;
+    FILE *file = fopen(path, "rbe");
+    const bool whole = file && fread(&header, sizeof header, 1, file) == 1 && fstat(fileno(file), &st) == 0 &&
+                       memcmp(header.e_ident, ELFMAG, SELFMAG) == 0 &&
+                       header.e_shoff + (uint64_t)header.e_shnum * header.e_shentsize <= (uint64_t)st.st_size;
+    if (file)
+        fclose(file);
+    return whole;
+}
+
 static ml_status load_object(loaded *l, const sm_host *host) {
+    if (!is_whole(l->path))
+        return ml_fail(ML_ERR_COMPILE, "%s is no whole shared object", l->path);
     l->object = dlopen(l->path, RTLD_NOW | RTLD_LOCAL);
     if (!l->object)
         return ml_fail(ML_ERR_COMPILE, "a compiled kernel cannot be loaded: %s", dlerror());
@@ -182,12 +200,16 @@ static ml_status make(sm_library *library, int i, const sm_host *host, loaded **
         status = sm_compiler_find(&library->compiler);
     if (compiles && status == ML_OK)
         status = sm_compile_module(&library->compiler, text, library->checked, fallback, l->path, messages);
-    free(text);
-    if (status == ML_OK) {
+    if (status == ML_OK)
         status = load_object(l, host);
-        if (status == ML_ERR_COMPILE)
-            *messages = strdup(ml_last_error());
+    if (status == ML_ERR_COMPILE && compiles && !*messages && !l->object) {
+        /* What the folder kept cannot be loaded (cut short, or of another machine): once more from the source. */
+        unlink(l->path);
+        status = sm_compile_module(&library->compiler, text, library->checked, fallback, l->path, messages);
+        if (status == ML_OK)
+            status = load_object(l, host);
     }
+    free(text);
     if (status != ML_OK) {
         if (l)
             destroy(l);

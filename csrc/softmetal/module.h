@@ -7,10 +7,11 @@
  * All functions may be called from any thread. Objects are reference counted; strings and tables inside an object live
  * as long as it does.
  *
- * Errors: ML_ERR_COMPILE for source that is rejected, ML_ERR_VALUE for bad arguments (unknown function, constant of a
- * wrong size), ML_ERR_DEVICE when no C++ compiler is found or the cache folder cannot be used, ML_ERR_MEMORY. The first
- * 1 KiB of the message is ml_last_error(); with log not NULL the whole text comes through it (malloc'ed; also warnings
- * on success; NULL when there is nothing to say). Lines of source errors look like "file.metal:12:5: error: ...".
+ * Errors: ML_ERR_COMPILE for source that is rejected and when no C++ compiler is found, ML_ERR_VALUE for bad arguments
+ * (unknown function, constant of a wrong size), ML_ERR_DEVICE when the cache folder cannot be used, ML_ERR_MEMORY. The
+ * first 1 KiB of the message is ml_last_error(); with log not NULL the whole text comes through it (malloc'ed; also
+ * warnings on success; NULL when there is nothing to say). Lines of source errors look like
+ * "file.metal:12:5: error: ...".
  */
 #ifndef SM_MODULE_H
 #define SM_MODULE_H
@@ -115,7 +116,7 @@ void sm_constants_release(unsigned char *block);
 /* The folder of compiled kernels, created with mode 0700: METALLIC_CACHE_DIR, else $XDG_CACHE_HOME/metallic, else
  * ~/.cache/metallic. Errors: ML_ERR_DEVICE when it belongs to somebody else or others may write to it. */
 ml_status sm_cache_folder(char *path, size_t size);
-/* The C++ compiler in use ("/usr/bin/g++") or ML_ERR_DEVICE with advice. */
+/* The C++ compiler in use ("/usr/bin/g++") or ML_ERR_COMPILE with advice. */
 ml_status sm_compiler_path(char *path, size_t size);
 /* Which clang strict mode uses ("/usr/bin/clang", "python3 -m ziglang clang"), or ML_ERR_DEVICE with advice. */
 ml_status sm_strict_compiler(char *command, size_t size);

@@ -46,14 +46,43 @@ void sm_arguments_printf(sm_arguments *a, const char *format, ...) {
 }
 
 void sm_arguments_split(sm_arguments *a, const char *words) {
+    char *word = malloc(strlen(words) + 1);
+    if (!word) {
+        a->failed = true;
+        return;
+    }
     for (;;) {
         words += strspn(words, " \t");
-        const size_t n = strcspn(words, " \t");
-        if (n == 0)
-            return;
-        sm_arguments_printf(a, "%.*s", (int)n, words);
-        words += n;
+        if (!*words)
+            break;
+        size_t n = 0;
+        char quote = 0;
+        for (; *words && (quote || !strchr(" \t", *words)); words++) {
+            if (*words == '\\' && quote != '\'' && words[1])
+                word[n++] = *++words;
+            else if (quote ? *words == quote : *words == '"' || *words == '\'')
+                quote = quote ? 0 : *words;
+            else
+                word[n++] = *words;
+        }
+        word[n] = 0;
+        sm_arguments_add(a, word);
     }
+    free(word);
+}
+
+bool sm_command_text(const char *program, const char *words, char *command, size_t size) {
+    size_t n = 0;
+    for (; *program && n + 2 < size; program++) {
+        if (strchr(" \t\\'\"", *program))
+            command[n++] = '\\';
+        command[n++] = *program;
+    }
+    const size_t rest = strlen(words);
+    if (*program || n + rest >= size)
+        return false;
+    memcpy(command + n, words, rest + 1);
+    return true;
 }
 
 void sm_arguments_free(sm_arguments *a) {
@@ -140,7 +169,8 @@ char *sm_read_file(const char *path, size_t *length) {
 ml_status sm_write_file(const char *path, const char *data, size_t length) {
     const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
-        return ml_fail(ML_ERR_DEVICE, "cannot create %s: %s", path, strerror(errno));
+        return ml_fail(ML_ERR_DEVICE, "cannot create %s: %s (METALLIC_CACHE_DIR chooses another folder)", path,
+                       strerror(errno));
     size_t done = 0;
     while (done < length) {
         const ssize_t n = write(fd, data + done, length - done);
@@ -150,13 +180,15 @@ ml_status sm_write_file(const char *path, const char *data, size_t length) {
             const int error = errno;
             close(fd);
             unlink(path);
-            return ml_fail(ML_ERR_DEVICE, "cannot write %s: %s", path, strerror(error));
+            return ml_fail(ML_ERR_DEVICE, "cannot write %s: %s (METALLIC_CACHE_DIR chooses another folder)", path,
+                       strerror(error));
         }
         done += (size_t)n;
     }
     if (close(fd) != 0) {
         unlink(path);
-        return ml_fail(ML_ERR_DEVICE, "cannot write %s: %s", path, strerror(errno));
+        return ml_fail(ML_ERR_DEVICE, "cannot write %s: %s (METALLIC_CACHE_DIR chooses another folder)", path,
+                       strerror(errno));
     }
     return ML_OK;
 }

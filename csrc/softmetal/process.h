@@ -13,7 +13,10 @@ typedef struct sm_arguments {
 
 void sm_arguments_add(sm_arguments *arguments, const char *word);
 void sm_arguments_printf(sm_arguments *arguments, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void sm_arguments_split(sm_arguments *arguments, const char *words); /* at spaces */
+/* At spaces; as in a shell, quotes and backslashes keep what they protect together. */
+void sm_arguments_split(sm_arguments *arguments, const char *words);
+/* Writes program so that splitting gives one word, and the further words as they are. False: it does not fit. */
+bool sm_command_text(const char *program, const char *words, char *command, size_t size);
 void sm_arguments_free(sm_arguments *arguments);
 
 /* Runs words[0] (found on PATH) with stdin empty, LC_ALL=C and standard output and error in one file, output_path.

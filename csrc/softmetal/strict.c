@@ -26,7 +26,7 @@ static bool is_clang(const sm_compiler *c, const char *words) {
 static ml_status find_clang(const sm_compiler *c, char *command, size_t size) {
     static const char *const pythons[] = {"python3", "python"};
     const char *own = getenv("METALLIC_CLANG");
-    char program[SM_PATH_MAX], words[SM_PATH_MAX + 32];
+    char program[SM_PATH_MAX];
     if (own && *own) {
         if (is_clang(c, own) && snprintf(command, size, "%s", own) < (int)size)
             return ML_OK;
@@ -35,15 +35,13 @@ static ml_status find_clang(const sm_compiler *c, char *command, size_t size) {
     static const char *const names[] = {"clang",    "clang-19", "clang-18", "clang-17",
                                         "clang-16", "clang-15", "clang-14"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (sm_find_program(names[i], program, sizeof program) && is_clang(c, program) &&
-            snprintf(command, size, "%s", program) < (int)size)
+        if (sm_find_program(names[i], program, sizeof program) && sm_command_text(program, "", command, size) &&
+            is_clang(c, command))
             return ML_OK;
     for (int i = 0; i < 2; i++)
-        if (sm_find_program(pythons[i], program, sizeof program)) {
-            snprintf(words, sizeof words, "%s -m ziglang clang", program);
-            if (is_clang(c, words) && snprintf(command, size, "%s", words) < (int)size)
-                return ML_OK;
-        }
+        if (sm_find_program(pythons[i], program, sizeof program) &&
+            sm_command_text(program, " -m ziglang clang", command, size) && is_clang(c, command))
+            return ML_OK;
     return ml_fail(ML_ERR_DEVICE,
                    "strict mode needs clang, and there is none on PATH: install clang, or the Python package "
                    "ziglang, or set METALLIC_CLANG");

@@ -63,7 +63,7 @@ class Library:
 
     source: the text, or a path object of a file. macros: values of preprocessor macros. include_dirs: searched for
     #include "..." after the file's own folder. device: None or "metal". Errors: CompileError with the lines of the
-    source; DeviceError without a C++ compiler or where the cache folder cannot be used. The source is parsed here;
+    source, or without a C++ compiler; DeviceError where the cache folder cannot be used. The source is parsed here;
     bodies are compiled by function().
 
     >>> import metallic as ml, numpy as np

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import textwrap
 import threading
 
 import numpy as np
@@ -202,36 +198,6 @@ def test_the_checker_raises(library):
         with pytest.raises(ml.CheckError, match="read-only"):
             checked.function("scaled", {0: 2.0, 1: False})(read_only, grid=(8,), threadgroup=(8,))
         assert (read_only == 0).all()
-
-
-def test_without_a_compiler(tmp_path):
-    program = """
-    import metallic as ml
-    try:
-        ml.metal.Library("kernel void a(device int *x) { x[0] = 1; }").function("a")
-    except ml.DeviceError as error:
-        assert "C++17 compiler" in str(error), error
-    else:
-        raise SystemExit("no error")
-    """
-    env = {**os.environ, "METALLIC_CXX": "/nonexistent", "METALLIC_CACHE_DIR": str(tmp_path), "PATH": "/nonexistent"}
-    env.pop("CXX", None)
-    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, env=env, timeout=60)
-
-
-def test_several_processes_compile_at_once(tmp_path):
-    program = """
-    import metallic as ml, numpy as np
-    library = ml.metal.Library("kernel void a(device int *x, uint i [[thread_position_in_grid]]) { x[i] = int(i); }")
-    x = np.zeros(4, np.int32)
-    library.function("a")(x, grid=(4,), threadgroup=(4,))
-    assert list(x) == [0, 1, 2, 3]
-    """
-    env = {**os.environ, "METALLIC_CACHE_DIR": str(tmp_path / "cache")}
-    command = [sys.executable, "-c", textwrap.dedent(program)]
-    workers = [subprocess.Popen(command, env=env) for _ in range(4)]
-    assert [w.wait(120) for w in workers] == [0, 0, 0, 0]
-    assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
 
 
 # ---- metal_kernel ---------------------------------------------------------------------------------------------------
