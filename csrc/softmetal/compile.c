@@ -89,9 +89,10 @@ static ml_status identify(sm_compiler *c) {
         if (code != 0 || !text || !*text) {
             unlink(temporary);
             free(text);
-            return ml_fail(ML_ERR_COMPILE,
-                           "%s does not answer to --version: a C++17 compiler is needed to run Metal kernels on the CPU",
-                           c->command);
+            return ml_fail(
+                ML_ERR_COMPILE,
+                "%s does not answer to --version: a C++17 compiler is needed to run Metal kernels on the CPU",
+                c->command);
         }
         rename(temporary, path);
     }
@@ -328,7 +329,8 @@ static ml_status precompile(const sm_compiler *c, const sm_arguments *flags, cha
     sm_arguments_free(&a);
     if (status == ML_OK && code != 0) {
         char *output = sm_read_file(log, NULL);
-        status = ml_fail(ML_ERR_COMPILE, "%s cannot compile the software Metal's headers (C++17 and room in %s are needed):\n%s",
+        status = ml_fail(ML_ERR_COMPILE,
+                         "%s cannot compile the software Metal's headers (C++17 and room in %s are needed):\n%s",
                          c->command, c->folder, output ? output : "");
         free(output);
     }

@@ -181,7 +181,7 @@ ml_status sm_write_file(const char *path, const char *data, size_t length) {
             close(fd);
             unlink(path);
             return ml_fail(ML_ERR_DEVICE, "cannot write %s: %s (METALLIC_CACHE_DIR chooses another folder)", path,
-                       strerror(error));
+                           strerror(error));
         }
         done += (size_t)n;
     }

@@ -1,5 +1,5 @@
-"""The C++ compiler behind ml.metal: where it is looked for, the folder of compiled kernels, and what is said when either
-is not as it should be."""
+"""The C++ compiler behind ml.metal: where it is looked for, the folder of compiled kernels, and what is said when
+either is not as it should be."""
 
 from __future__ import annotations
 
@@ -162,8 +162,8 @@ def test_folder_that_is_read_only():
 
 
 def test_full_disk(tmp_path):
-    """Files may not grow over some size, as on a disk without room: an error that says so, and nothing half-written that
-    a later run would take for a kernel."""
+    """Files may not grow over some size, as on a disk without room: an error that says so, and nothing half-written
+    that a later run would take for a kernel."""
     limited = """
     import resource, signal
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
