@@ -145,6 +145,10 @@ def test_empty_and_k_zero(route, dtype):
         assert (out == 0).all()
         out = np.asarray(ml.matmul(a, b, beta=3, c=c, bias=bias, ctx=ctx))
         assert (out == 1).all()
+        if k == 0:
+            for alpha in (np.inf, np.nan):
+                out = np.asarray(ml.matmul(a, b, alpha=alpha, beta=3, c=c, bias=bias, ctx=ctx))
+                assert (out == 1).all()
     assert np.asarray(ml.matmul(np.zeros((0, 2, 3), dtype), np.zeros((3, 4), dtype), ctx=ctx)).shape == (0, 2, 4)
 
 

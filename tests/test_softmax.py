@@ -76,6 +76,20 @@ def test_masks_broadcast_in_some_dims_only(route, variant, dtype):
 
 @every_variant
 @every_dtype
+def test_scales_that_cannot_be_folded_with_every_mask(route, variant, dtype):
+    rng = np.random.default_rng(12)
+    for shape, axis in [((3, 50), -1), ((40, 37), 0)]:
+        x = random_array(rng, shape, dtype, 1.0)
+        for scale in (0.0, -0.0, 1e-38, 2.5e38):
+            if scale > 1 and dtype != F32:
+                continue  # their values are too coarse for a product within f32
+            some = x * (2e-38 if scale > 1 else 1)
+            for mask in (None, rng.random(shape) < 0.6, rng.random((1, shape[1])) < 0.6, rng.random((shape[0], 1)) < 0.6):
+                check(route, variant, some.astype(dtype), axis=axis, scale=scale, mask=mask)
+
+
+@every_variant
+@every_dtype
 @pytest.mark.parametrize("n", [1, 5, 16, 127, 128, 129, 1024, 2000])
 def test_rows_with_nothing_to_see_are_zero(route, variant, dtype, n):
     x = np.full((4, n), -np.inf, dtype)

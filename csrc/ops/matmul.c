@@ -261,7 +261,7 @@ static ml_status set_operands(const problem *p, ml_tensor *out, ml_op *op) {
                                     .n = p->n,
                                     .k = p->k,
                                     .batch = 1,
-                                    .alpha = args->alpha,
+                                    .alpha = p->k == 0 ? 0.0f : args->alpha, /* a sum of nothing, even times inf */
                                     .beta = args->beta,
                                     .activation = args->activation,
                                     .has_c = args->beta != 0.0f,

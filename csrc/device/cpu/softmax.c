@@ -33,7 +33,7 @@ static void add_strided(const ml_softmax_job *job, float *s, const char *mask, i
     const ml_dtype dtype = job->mask.dtype;
     for (int64_t first = 0; first < n; first += MASK_CHUNK) {
         const int64_t count = least(MASK_CHUNK, n - first);
-        if (job->p->mask == ML_MASK_NONE) {
+        if (job->p->mask != ML_MASK_ADDITIVE) {
             for (int64_t i = 0; i < count; i++)
                 values[i] = -0.0f; /* changes no product, not even a zero's sign */
         } else {
@@ -45,17 +45,17 @@ static void add_strided(const ml_softmax_job *job, float *s, const char *mask, i
 }
 
 void ml_softmax_apply_mask(const ml_softmax_job *job, float *s, const char *mask, int64_t stride, int64_t n) {
-    const uint8_t *seen = (const uint8_t *)mask;
     if (job->adds) {
-        if (job->p->mask != ML_MASK_NONE && stride == 1)
+        if (job->p->mask == ML_MASK_ADDITIVE && stride == 1)
             job->impl->add[job->mask.dtype](s, mask, n, job->scale);
         else
             add_strided(job, s, mask, stride, n);
-    } else if (job->p->mask == ML_MASK_BOOL) {
+    }
+    if (job->p->mask == ML_MASK_BOOL) {
         if (stride == 1)
-            job->impl->hide(s, seen, n, job->hidden);
+            job->impl->hide(s, (const uint8_t *)mask, n, job->hidden);
         else
-            hide_strided(job, s, seen, stride, n);
+            hide_strided(job, s, (const uint8_t *)mask, stride, n);
     }
 }
 
