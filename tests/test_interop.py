@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array as stdlib_array
 import gc
+import re
 import sys
 import threading
 import tracemalloc
@@ -160,6 +161,15 @@ def test_what_is_no_array(wrong):
         ml.array(wrong)
     with pytest.raises(TypeError):
         ml.matmul(wrong, np.ones((2, 2), np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["u2", "i1", "c8", "g", "O", "M8[s]", "f4,f4"])
+def test_a_refused_dtype_is_named(dtype):
+    x = np.zeros((2, 2), dtype)
+    with pytest.raises(ml.DTypeError, match=re.escape(f"array: dtype {x.dtype} of numpy.ndarray is none of float32")):
+        ml.array(x)
+    with pytest.raises(ml.DTypeError, match=re.escape(f"b: dtype {x.dtype} of")):
+        ml.matmul(np.ones((2, 2), np.float32), x)
 
 
 def test_more_than_eight_dimensions():

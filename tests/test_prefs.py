@@ -452,6 +452,33 @@ def test_overrides_belong_to_one_thread():
     assert seen == ["mlx", "mlx", "gemv"]
 
 
+def test_overrides_that_end_in_another_order_than_they_began():
+    """As those of two coroutines of one thread do."""
+    import metallic as ml
+
+    x = ml.ones((2, 64))
+
+    def backend():
+        return ml.explain(ml.matmul, x, x.T).backend
+
+    plain = backend()
+    first, second = ml.prefs(matmul_backend="mlx", softmax_variant="block"), ml.prefs(matmul_backend="mps")
+    third = ml.prefs(matmul_simd_m_min=1)
+    for guard in (first, second, third):
+        guard.__enter__()
+    assert backend() == "mps"
+    first.__exit__(None, None, None)
+    assert backend() == "mps" and ml.explain(ml.softmax, x).variant == "vec"
+    second.__exit__(None, None, None)
+    assert backend() == plain
+    third.__exit__(None, None, None)
+    with pytest.raises(RuntimeError):
+        third.__exit__(None, None, None)
+    with first, second, first:  # one guard may be open more than once
+        assert backend() == "mlx"
+    assert backend() == plain
+
+
 def test_public_errors():
     import metallic as ml
 

@@ -367,11 +367,12 @@ void ml_pref_set_merge(ml_pref_set *low, const ml_pref_set *high) {
 
 /* ---- overrides of a thread ---- */
 
-/* Each frame holds what it and those below it give. */
+/* What one override gives, and what holds in it: that laid over the frames below. */
 typedef struct ml_pref_frame {
     struct ml_pref_frame *below;
-    uint32_t given;
-    ml_prefs values;
+    const void *owner;
+    uint32_t own_given, given;
+    ml_prefs own, values;
 } ml_pref_frame;
 
 static _Thread_local ml_pref_frame *top;
@@ -399,7 +400,17 @@ static void set_top(ml_pref_frame *frame) {
         pthread_setspecific(frames_key, frame);
 }
 
-ml_status ml_prefs_push(const ml_pref *prefs, int n) {
+static void lay_over_below(ml_pref_frame *frame) {
+    frame->values = (ml_prefs)ML_PREFS_DEFAULTS;
+    frame->given = 0;
+    if (frame->below) {
+        frame->values = frame->below->values;
+        frame->given = frame->below->given;
+    }
+    overlay(&frame->values, &frame->given, &frame->own, frame->own_given);
+}
+
+ml_status ml_prefs_push_for(const void *owner, const ml_pref *prefs, int n) {
     ml_pref_set set;
     ml_pref_set_init(&set);
     ML_TRY(ml_pref_set_load(&set, prefs, n));
@@ -415,14 +426,35 @@ ml_status ml_prefs_push(const ml_pref *prefs, int n) {
     ml_pref_frame *frame = malloc(sizeof *frame);
     if (!frame)
         return ml_fail(ML_ERR_MEMORY, "out of memory for preference overrides");
-    *frame = (ml_pref_frame){.below = top, .values = (ml_prefs)ML_PREFS_DEFAULTS};
-    if (top) {
-        frame->values = top->values;
-        frame->given = top->given;
-    }
-    overlay(&frame->values, &frame->given, &set.values.select, set.given);
+    *frame = (ml_pref_frame){.below = top, .owner = owner, .own = set.values.select, .own_given = set.given};
+    lay_over_below(frame);
     set_top(frame);
     return ML_OK;
+}
+
+ml_status ml_prefs_push(const ml_pref *prefs, int n) {
+    return ml_prefs_push_for(NULL, prefs, n);
+}
+
+/* The frame without the owner's topmost one; *found: it was there. What is above it no longer has its values. */
+static ml_pref_frame *without(ml_pref_frame *frame, const void *owner, bool *found) {
+    if (!frame)
+        return NULL;
+    if (frame->owner == owner) {
+        ml_pref_frame *below = frame->below;
+        free(frame);
+        *found = true;
+        return below;
+    }
+    frame->below = without(frame->below, owner, found);
+    if (*found)
+        lay_over_below(frame);
+    return frame;
+}
+
+void ml_prefs_pop_for(const void *owner) {
+    bool found = false;
+    set_top(without(top, owner, &found));
 }
 
 void ml_prefs_pop(void) {

@@ -101,6 +101,11 @@ static inline bool ml_pref_given(const ml_pref_set *set, ml_pref_id id) {
     return (set->given >> id) & 1u;
 }
 
+/* ml_prefs_push and ml_prefs_pop for a caller whose blocks need not end in the order in which they began (coroutines of
+ * one thread): pop takes away the owner's latest override, wherever it is, and what lies above stays. */
+ml_status ml_prefs_push_for(const void *owner, const ml_pref *prefs, int n);
+void ml_prefs_pop_for(const void *owner);
+
 /* Lays the calling thread's overrides (ml_prefs_push) over prefs. */
 void ml_prefs_apply_thread(ml_prefs *prefs);
 

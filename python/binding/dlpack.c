@@ -315,14 +315,8 @@ int mlpy_dlpack_import(mlpy_state *st, PyObject *obj, const mlpy_import_options 
     if (!capsule) {
         /* NumPy's way of saying that DLPack does not know the dtype; elsewhere it may mean anything and stays. */
         if (PyErr_ExceptionMatches(PyExc_BufferError) && PyObject_CheckBuffer(obj)) {
-            PyObject *t, *value, *traceback;
-            PyErr_Fetch(&t, &value, &traceback);
-            PyErr_NormalizeException(&t, &value, &traceback);
-            mlpy_fail(st, ML_ERR_DTYPE, "%s: %.100s cannot be exported: %S", o->name, Py_TYPE(obj)->tp_name,
-                      value ? value : Py_None);
-            Py_XDECREF(t);
-            Py_XDECREF(value);
-            Py_XDECREF(traceback);
+            PyErr_Clear();
+            mlpy_refuse_dtype(st, obj, obj, o->name);
         }
         return -1;
     }
@@ -330,8 +324,13 @@ int mlpy_dlpack_import(mlpy_state *st, PyObject *obj, const mlpy_import_options 
     mlpy_foreign f;
     int result = consume(st, capsule, o->name, &lender, &f);
     Py_DECREF(capsule);
-    if (result < 0)
+    if (result < 0) {
+        if (PyErr_ExceptionMatches(st->errors[ML_ERR_DTYPE]) && PyObject_HasAttr(obj, st->names[MLPY_S_dtype])) {
+            PyErr_Clear();
+            mlpy_refuse_dtype(st, obj, obj, o->name); /* in the producer's words, not DLPack's */
+        }
         return -1;
+    }
     ml_status status = mlpy_take_foreign(st, o, &f, &lender, out);
     if (status == ML_OK)
         return 1;

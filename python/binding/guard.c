@@ -1,6 +1,8 @@
 /* One context manager type for what opens and closes per thread. */
 #include "mlpy.h"
 
+#include "runtime/prefs.h"
+
 typedef enum guard_kind { GUARD_SCOPE, GUARD_PREFS, GUARD_BATCH } guard_kind;
 
 typedef struct guard {
@@ -48,7 +50,7 @@ static PyObject *guard_enter(PyObject *self, PyObject *ignored) {
         break;
     }
     case GUARD_PREFS:
-        status = ml_prefs_push(g->prefs.items, g->prefs.n);
+        status = ml_prefs_push_for(g, g->prefs.items, g->prefs.n);
         break;
     case GUARD_BATCH:
         status = ml_batch_begin(((mlpy_context *)g->object)->ctx);
@@ -74,7 +76,7 @@ static PyObject *guard_exit(PyObject *self, PyObject *args) {
         ml_scope_pop();
         break;
     case GUARD_PREFS:
-        ml_prefs_pop();
+        ml_prefs_pop_for(g);
         break;
     case GUARD_BATCH:
         Py_BEGIN_ALLOW_THREADS

@@ -175,6 +175,16 @@ static ml_status take_tensor(ml_tensor *t, const mlpy_import_options *o, ml_tens
     return ml_cast(o->ctx, t, o->dtype < 0 ? t->view.dtype : (ml_dtype)o->dtype, out);
 }
 
+void mlpy_refuse_dtype(mlpy_state *st, PyObject *array, PyObject *obj, const char *name) {
+    PyObject *dtype = PyObject_GetAttr(array, st->names[MLPY_S_dtype]);
+    if (!dtype)
+        PyErr_Clear();
+    mlpy_fail(st, ML_ERR_DTYPE,
+              "%s: dtype %S of %.100s is none of float32, float16, bfloat16, int32, uint8, bool, float64, int64", name,
+              dtype ? dtype : Py_None, Py_TYPE(obj)->tp_name);
+    Py_XDECREF(dtype);
+}
+
 /* numpy.asarray(obj): numbers, nested lists, objects that only know __array__. The result is imported in turn; it is
  * nobody else's memory, so nothing is counted as copied. */
 static int through_numpy(mlpy_state *st, PyObject *obj, const mlpy_import_options *o, ml_tensor **out) {
@@ -194,13 +204,8 @@ static int through_numpy(mlpy_state *st, PyObject *obj, const mlpy_import_option
     Py_buffer buffer;
     mlpy_foreign f = {.name = o->name};
     if (get_foreign(st, array, &buffer, &f) <= 0) {
-        PyObject *dtype = PyObject_GetAttr(array, st->names[MLPY_S_dtype]);
-        if (dtype)
-            mlpy_fail(
-                st, ML_ERR_DTYPE,
-                "%s: dtype %S of %.100s is none of float32, float16, bfloat16, int32, uint8, bool, float64, int64",
-                o->name, dtype, Py_TYPE(obj)->tp_name);
-        Py_XDECREF(dtype);
+        PyErr_Clear();
+        mlpy_refuse_dtype(st, array, obj, o->name);
         Py_DECREF(array);
         return -1;
     }

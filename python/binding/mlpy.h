@@ -163,6 +163,8 @@ static inline void mlpy_operand_init(mlpy_operand *operand) {
 }
 /* A Python or NumPy scalar (weak: takes the other operand's dtype). */
 bool mlpy_is_scalar(mlpy_state *st, PyObject *obj);
+/* DTypeError: the dtype of array, which is obj or made from it, is none of ours. */
+void mlpy_refuse_dtype(mlpy_state *st, PyObject *array, PyObject *obj, const char *name);
 /* Something an operator takes as an array. */
 bool mlpy_is_array_like(mlpy_state *st, PyObject *obj);
 
