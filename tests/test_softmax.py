@@ -84,7 +84,8 @@ def test_scales_that_cannot_be_folded_with_every_mask(route, variant, dtype):
             if scale > 1 and dtype != F32:
                 continue  # their values are too coarse for a product within f32
             some = x * (2e-38 if scale > 1 else 1)
-            for mask in (None, rng.random(shape) < 0.6, rng.random((1, shape[1])) < 0.6, rng.random((shape[0], 1)) < 0.6):
+            for mask_shape in (None, shape, (1, shape[1]), (shape[0], 1)):
+                mask = None if mask_shape is None else rng.random(mask_shape) < 0.6
                 check(route, variant, some.astype(dtype), axis=axis, scale=scale, mask=mask)
 
 
