@@ -44,8 +44,7 @@ def reference(case, dtype: str, inputs: dict[str, np.ndarray]) -> tuple[np.ndarr
     if case.op == "sdpa":
         value, error = op_sdpa.reference(case, inputs)
         return value, error + ROUND[dtype] * (np.abs(value) + error) + TINY[dtype]
-    a = inputs["a"].swapaxes(-1, -2) if case.transpose_a else inputs["a"]
-    b = inputs["b"].swapaxes(-1, -2) if case.transpose_b else inputs["b"]
+    a, b = case.views(inputs)
     value, magnitude = _product(a, b)
     value, magnitude = case.alpha * value, abs(case.alpha) * magnitude
     error = case.k * U32 * magnitude

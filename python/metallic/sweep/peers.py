@@ -68,6 +68,7 @@ class Metallic:
         forced = choice.backend not in ("", "auto")
         ctx = self._context(choice.prefs, forced)
         x = {name: ml.array(array, dtype=self.dtypes[dtype], device=self.device) for name, array in inputs.items()}
+        a, b = (x[name][..., :: case.step] if case.step != 1 else x[name] for name in "ab")
         out = ml.empty(case.out_shape(), self.dtypes[dtype], device=self.device)
         kwargs: dict[str, Any] = {"out": out, "ctx": ctx}
         if case.transpose_a:
@@ -83,13 +84,13 @@ class Metallic:
         if forced:
             kwargs["backend"] = choice.backend
         try:
-            plan = ml.explain(ml.matmul, x["a"], x["b"], **kwargs).to_dict()
+            plan = ml.explain(ml.matmul, a, b, **kwargs).to_dict()
         except (ml.UnsupportedError, ml.DeviceError) as error:
             raise Gap(str(error)) from None
         if forced and plan["backend"] != {"custom": "gemv"}.get(choice.backend, choice.backend):
             raise Gap("; ".join(plan["why"]))
         return Run(
-            call=functools.partial(ml.matmul, x["a"], x["b"], **kwargs),
+            call=functools.partial(ml.matmul, a, b, **kwargs),
             result=lambda: out.astype(ml.float32).numpy(),
             wait=ctx.synchronize,
             plan=plan,
@@ -107,8 +108,7 @@ class NumPy:
     def prepare(self, case, dtype: str, inputs: dict[str, np.ndarray], choice: Choice) -> Run:
         if case.op in OTHERS:
             return OTHERS[case.op].numpy(self, case, dtype, inputs)
-        a = inputs["a"].swapaxes(-1, -2) if case.transpose_a else inputs["a"]
-        b = inputs["b"].swapaxes(-1, -2) if case.transpose_b else inputs["b"]
+        a, b = case.views(inputs)
         out = np.empty(case.out_shape(), a.dtype)
         note = ""
         if dtype == "bfloat16":
@@ -153,8 +153,7 @@ class Torch:
             return OTHERS[case.op].torch(self, case, dtype, inputs)
         torch = self.torch
         x = {name: self._tensor(array, dtype) for name, array in inputs.items()}
-        a = x["a"].mT if case.transpose_a else x["a"]
-        b = x["b"].mT if case.transpose_b else x["b"]
+        a, b = case.views(x)
         out = torch.empty(case.out_shape(), dtype=getattr(torch, dtype))
         if case.bias and case.beta == 0 and not case.batch:
             call = functools.partial(torch.addmm, x["bias"], a, b, alpha=case.alpha, out=out)
@@ -193,6 +192,8 @@ class OnnxRuntime:
             raise Gap("the model would exceed the 2 GB of a protocol buffer")
         if case.batch and (case.transpose_a or case.transpose_b or case.bias or case.alpha != 1 or case.beta != 0):
             raise Gap("ONNX's MatMul has batches, its Gemm has the rest")
+        if case.step != 1:
+            raise Gap("ONNX Runtime's operands are contiguous")
         model = onnx_model.build(case, inputs)
         try:
             session = self.ort.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -231,8 +232,7 @@ class MLX:
             return mx.array(plain).astype(getattr(mx, dtype))
 
         x = {name: tensor(array) for name, array in inputs.items()}
-        a = mx.swapaxes(x["a"], -1, -2) if case.transpose_a else x["a"]
-        b = mx.swapaxes(x["b"], -1, -2) if case.transpose_b else x["b"]
+        a, b = case.views(x)
         mx.eval(a, b, *x.values())
         latest = []
 

@@ -22,7 +22,8 @@ class Matmul:
     """out [batch, m, n] = alpha * a [batch, m, k] @ b [batch, k, n] + beta * c + bias [n].
 
     transpose_a, transpose_b: the operand lies transposed in memory, as an LLM's weight [n, k] does (transpose_b).
-    batch 0 means matrices without a batch dimension. With beta != 0, c is an array of out's shape beside it.
+    step: a and b are every step-th column of what lies in memory. batch 0 means matrices without a batch dimension.
+    With beta != 0, c is an array of out's shape beside it.
     """
 
     m: int
@@ -34,6 +35,7 @@ class Matmul:
     bias: bool = False
     alpha: float = 1.0
     beta: float = 0.0
+    step: int = 1
 
     op = "matmul"
 
@@ -45,26 +47,33 @@ class Matmul:
             text += " bias"
         if (self.alpha, self.beta) != (1.0, 0.0):
             text += f" a{self.alpha:g} b{self.beta:g}"
+        if self.step != 1:
+            text += f" step {self.step}"
         return text
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Operands as they lie in memory."""
         lead = (self.batch,) if self.batch else ()
-        shapes = {
-            "a": (*lead, self.k, self.m) if self.transpose_a else (*lead, self.m, self.k),
-            "b": (*lead, self.n, self.k) if self.transpose_b else (*lead, self.k, self.n),
-        }
+        a = (self.k, self.m) if self.transpose_a else (self.m, self.k)
+        b = (self.n, self.k) if self.transpose_b else (self.k, self.n)
+        shapes = {name: (*lead, rows, columns * self.step) for name, (rows, columns) in {"a": a, "b": b}.items()}
         if self.beta != 0:
             shapes["c"] = (*lead, self.m, self.n)
         if self.bias:
             shapes["bias"] = (self.n,)
         return shapes
 
+    def views(self, x: dict) -> tuple:
+        """a and b as they are multiplied, of the arrays in memory; arrays of NumPy, PyTorch or MLX."""
+        a, b = (x[name][..., :: self.step] if self.step != 1 else x[name] for name in "ab")
+        return a.swapaxes(-1, -2) if self.transpose_a else a, b.swapaxes(-1, -2) if self.transpose_b else b
+
     def out_shape(self) -> tuple[int, ...]:
         return (self.batch, self.m, self.n) if self.batch else (self.m, self.n)
 
     def bytes(self, dtype: str) -> int:
-        """Bytes that must cross memory at least: every operand read once, the result written once."""
+        """Bytes that must cross memory at least: every operand read once, the result written once. Of a column that a
+        step leaves out, the cache line is read nevertheless."""
         elements = self.m * self.n * max(self.batch, 1)
         for shape in self.shapes().values():
             size = 1
