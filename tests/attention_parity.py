@@ -129,6 +129,7 @@ def sdpa_reference(q, k, v, attn_mask=None, *, is_causal=False, scale=None, quer
                 out[b, h, i] = p[b, h, i, cols] @ safe_v[b, h, cols] if len(cols) else 0
                 weight_magnitude[b, h, i] = p[b, h, i, cols] @ np.abs(safe_v[b, h, cols]) if len(cols) else 0
         out[dead] = np.nan
+        out[~(seen & ~np.isneginf(score)).any(-1)] = 0  # nothing visible but -inf: zeros, whatever the values hold
         big = np.where(seen & np.isfinite(magnitude), magnitude, 0).max(-1, initial=0)[..., None]
         if sinks is not None:
             big = np.maximum(big, np.abs(sink))

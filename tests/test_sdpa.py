@@ -144,6 +144,20 @@ def test_nothing_to_see_gives_zeros(route, variant, dtype):
 
 @every_variant
 @every_dtype
+def test_visible_scores_that_are_all_minus_infinity_give_zeros(route, variant, dtype):
+    kw = {"variant": variant, "ctx": route.context()}
+    for length, keys in [(1, 5), (2, 70), (20, 129), (1, 3000)]:
+        q, k = np.ones((1, 4, length, 64), dtype), np.full((1, 2, keys, 64), -np.inf, dtype)
+        v = np.full((1, 2, keys, 40), np.nan, dtype)
+        assert (np.asarray(sdpa(q, k, v, **kw)) == 0).all()
+        assert (np.asarray(sdpa(q, k, v, sinks=np.zeros(4, dtype), **kw)) == 0).all()
+        k[0, 0, 3] = 0  # the first two heads see a finite score: theirs is an ordinary row, and values of weight 0 count
+        got = np.asarray(sdpa(q, k, v, **kw)).astype(np.float64)
+        assert np.isnan(got[0, :2]).all() and (got[0, 2:] == 0).all()
+
+
+@every_variant
+@every_dtype
 def test_masked_nan_and_inf_have_no_effect(route, variant, dtype):
     rng = np.random.default_rng(8)
     for length in (1, 8, 33):

@@ -130,6 +130,13 @@ def test_scales_beyond_f32_and_zero(route, variant):
     assert (got == 0.5).all()
     for scale in (1e-40, 3e38, -3e38):
         check(route, variant, x[:, :2] * 1e-3, scale=scale)
+    rng = np.random.default_rng(9)
+    plain = random_array(rng, (3, 40, 70), F32)
+    seen = rng.random((40, 70)) < 0.6
+    for scale in (0.0, 1e-40):  # the scale multiplies the scores, and a boolean mask still hides
+        for item in (plain, strided_axis(plain)):
+            for mask in (seen, np.repeat(seen, 2, axis=1)[:, ::2], seen[:1]):
+                check(route, variant, item, mask=mask, scale=scale)
     huge = np.array([[3e38, -3e38, 2e38]], F32)
     assert np.asarray(ml.softmax(huge, variant=variant, ctx=ctx)).tolist() == [[1.0, 0.0, 0.0]]
 

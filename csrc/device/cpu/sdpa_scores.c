@@ -79,9 +79,13 @@ static void do_row(const run *r, const int64_t at[3], float *row, float *tops) {
         top = sink > top ? sink : top;
         total = total * expf(max[0] - top) + expf(sink - top);
     }
+    if (total == 0.0f) { /* whatever is visible is -inf: zeros, and no value counts */
+        hide(row, first, end);
+        return;
+    }
     for (int64_t key = first; key < end; key += KEYS) {
         const float t = tops[key / KEYS];
-        const float factor = total == 0.0f || t == -INFINITY ? 0.0f : t == top ? 1.0f / total : expf(t - top) / total;
+        const float factor = t == -INFINITY ? 0.0f : t == top ? 1.0f / total : expf(t - top) / total;
         const ml_sdpa_row tile = {row + key, 1, end - key < KEYS ? end - key : KEYS, ML_F32};
         r->impl->store(&tile, row + key, total != total ? NAN : factor);
     }
