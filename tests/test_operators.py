@@ -209,6 +209,8 @@ def test_in_place_on_integers():
     small = ml.ones(2, ml.uint8)
     with pytest.raises(ml.DTypeError):
         small += x
+    with pytest.raises(ml.DTypeError, match="uint8"):
+        ml.add(small, ml.full(2, 300, ml.int32), out=small)
     assert x.tolist() == [4, 9] and small.tolist() == [1, 1]
 
 

@@ -151,7 +151,7 @@ def test_visible_scores_that_are_all_minus_infinity_give_zeros(route, variant, d
         v = np.full((1, 2, keys, 40), np.nan, dtype)
         assert (np.asarray(sdpa(q, k, v, **kw)) == 0).all()
         assert (np.asarray(sdpa(q, k, v, sinks=np.zeros(4, dtype), **kw)) == 0).all()
-        k[0, 0, 3] = 0  # the first two heads see a finite score: theirs is an ordinary row, and values of weight 0 count
+        k[0, 0, 3] = 0  # for the first two heads: an ordinary row, in which values of weight 0 count
         got = np.asarray(sdpa(q, k, v, **kw)).astype(np.float64)
         assert np.isnan(got[0, :2]).all() and (got[0, 2:] == 0).all()
 

@@ -37,9 +37,9 @@ static ml_status result_dtype(const ml_binary_args *args, const ml_tensor *out, 
     *dtype = args->kind == ML_DIV && !ml_dtype_is_float(operands) ? ML_F32 : operands;
     if (out && a && ml_view_same(&out->view, &a->view)) { /* in place: the left operand's dtype stays */
         const ml_dtype kept = a->view.dtype;
-        if (ml_dtype_is_float(*dtype) && !ml_dtype_is_float(kept))
-            return ml_fail(ML_ERR_DTYPE, "%s: a %s result cannot be kept in %s in place", binary_name(args->kind),
-                           ml_dtype_name(*dtype), ml_dtype_name(kept));
+        if (*dtype != kept && !ml_dtype_is_float(kept))
+            return ml_fail(ML_ERR_DTYPE, "%s: a result of dtype %s does not go into a tensor of dtype %s in place",
+                           binary_name(args->kind), ml_dtype_name(*dtype), ml_dtype_name(kept));
         *dtype = kept;
     }
     return ML_OK;

@@ -16,16 +16,6 @@ static ml_status call_binary(ml_context *ctx, const ml_binary_args *args, ml_ten
     return status;
 }
 
-/* The dtype of kind's result. */
-static ml_dtype result_dtype(const ml_binary_args *args) {
-    ml_dtype dtype;
-    if (!args->a || !args->b)
-        dtype = args->a ? args->a->view.dtype : args->b->view.dtype;
-    else
-        dtype = ml_dtype_promote(args->a->view.dtype, args->b->view.dtype);
-    return args->kind == ML_DIV && !ml_dtype_is_float(dtype) ? ML_F32 : dtype;
-}
-
 PyObject *mlpy_binary(mlpy_state *st, const mlpy_binary_call *call) {
     mlpy_enter(st);
     PyObject *const objects[] = {call->a, call->b, call->out};
@@ -82,40 +72,12 @@ static PyObject *operate(ml_binary_kind kind, PyObject *a, PyObject *b) {
     return mlpy_binary(st, &(mlpy_binary_call){.kind = kind, .a = a, .b = b});
 }
 
-/* self op= other keeps self's dtype: into self where that is the result's dtype; a wider float result is rounded into a
- * narrower self; an integer self takes no float. */
+/* self op= other: into self, whose dtype stays; the core refuses what an integer dtype cannot keep. */
 static PyObject *operate_in_place(ml_binary_kind kind, PyObject *self, PyObject *other) {
     mlpy_state *st = mlpy_state_of(self);
     if (!is_operand(st, other))
         Py_RETURN_NOTIMPLEMENTED;
-    ml_tensor *t = mlpy_tensor_of(self);
-    ml_dtype left = t->view.dtype, result;
-    if (mlpy_is_scalar(st, other)) {
-        const ml_binary_args args = {.kind = kind, .a = t};
-        result = result_dtype(&args);
-    } else {
-        ml_context *ctx = mlpy_context_of_tensor(st, t);
-        const mlpy_import_options options = {.ctx = ctx, .name = "b", .dtype = -1, .copy = -1};
-        mlpy_operand operand;
-        int failed = ctx ? mlpy_operand_get(st, other, &options, 0, &operand) : -1;
-        if (failed) {
-            if (ctx)
-                mlpy_operand_clear(&operand);
-            return NULL;
-        }
-        const ml_binary_args args = {.kind = kind, .a = t, .b = operand.t};
-        result = result_dtype(&args);
-        mlpy_operand_clear(&operand);
-    }
-    if (result == left)
-        return mlpy_binary(st, &(mlpy_binary_call){.kind = kind, .a = self, .b = other, .out = self});
-    if (!ml_dtype_is_float(left))
-        return mlpy_fail(st, ML_ERR_DTYPE, "in-place: a result of dtype %s does not go into a tensor of dtype %s",
-                         ml_dtype_name(result), ml_dtype_name(left));
-    PyObject *wide = mlpy_binary(st, &(mlpy_binary_call){.kind = kind, .a = self, .b = other});
-    int failed = wide ? mlpy_assign_all(self, wide) : -1;
-    Py_XDECREF(wide);
-    return failed ? NULL : Py_NewRef(self);
+    return mlpy_binary(st, &(mlpy_binary_call){.kind = kind, .a = self, .b = other, .out = self});
 }
 
 #define MLPY_OPERATOR(name, kind)                                                                                      \
