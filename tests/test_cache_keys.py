@@ -68,6 +68,7 @@ MATMUL_LAYOUTS = {
 MATMUL_DTYPES = {name: of_operand("dtypes", name, FLOATS) for name in ("a", "b", "c", "bias", "out")} | {
     "kernel": in_plan("kernel", [0, 1, 2**40]),
     "alpha": in_case("alpha", [1.0, 0.5]),
+    "skip_hidden": in_case("skip_hidden", [False, True]),
 }
 SOFTMAX = {
     "dtype": in_case("dtype", FLOATS),
@@ -80,6 +81,15 @@ SOFTMAX = {
     "kernel": in_plan("kernel", [0, 1]),
     "out": of_operand("dtypes", "out", FLOATS),
     "offset": of_operand("offsets", "x", [0, 2, 4, 8]),
+}
+SCORES = {
+    "dtype": in_case("dtype", FLOATS),
+    "scores": in_case("scores", [False, True]),
+    "sinks": in_case("sinks", [False, True]),
+    "softcap": in_case("softcap", [0.0, 30.0]),
+    "window": in_case("window", [0, 128]),
+    "causal": in_case("causal", [False, True]),
+    "mask": MASKS,
 }
 SDPA = {
     "dtype": in_case("dtype", FLOATS),
@@ -119,6 +129,7 @@ PRODUCTS = {
     "matmul_layouts": ("matmul", MATMUL_LAYOUTS, {"dtype": "float16"}),
     "matmul_dtypes": ("matmul", MATMUL_DTYPES, {**SHAPE, "beta": 1.0, "bias": "n"}),
     "softmax": ("softmax", SOFTMAX, {"rows": 1}),
+    "scores": ("softmax", SCORES, {"seq_k": 64}),
     "sdpa": ("sdpa", SDPA, {"len_k": 16}),
     "binary": ("binary", SIMPLE, {"rows": 4, "cols": 16}),
 }
@@ -158,6 +169,7 @@ def test_operations_never_meet():
         ("softmax", {"seq_k": 128, "scale": 0.5}, {"seq_k": 128, "scale": 2.0}),
         ("softmax", {"seq_k": 1024, "causal": True, "query_offset": 3}, {"seq_k": 1024, "causal": True}),
         ("softmax", {"seq_k": 1024}, {"seq_k": 1040}),
+        ("softmax", {"seq_k": 64, "scores": True, "window": 3}, {"seq_k": 64, "scores": True, "window": 9}),
         ("sdpa", {"len_q": 1, "len_k": 7}, {"len_q": 5, "len_k": 900}),
         ("sdpa", {"window": 4}, {"window": 5}),
         ("sdpa", {"softcap": 30.0}, {"softcap": 50.0}),

@@ -71,7 +71,7 @@ static void put_matmul(ml_cache_key *key, const ml_op *op, const ml_plan *plan) 
     /* Whole tiles need no edge code: a function constant of the GEMM kernels. */
     put8(key, (unsigned)(m % 64 == 0) | (unsigned)(n % (plan->tile == ML_TILE_64X32 ? 32 : 64) == 0) << 1 |
                   (unsigned)(p->k % 16 == 0) << 2);
-    put8(key, (unsigned)p->activation);
+    put8(key, (unsigned)p->activation | (unsigned)p->skip_hidden << 4);
     put_dtype(key, &op->in[ML_IN_A], true);
     put_dtype(key, &op->in[ML_IN_B], true);
     put_dtype(key, &op->in[ML_IN_C], p->has_c);
@@ -87,10 +87,13 @@ static void put_softmax(ml_cache_key *key, const ml_op *op, const ml_plan *plan)
     const ml_softmax_params *p = &op->softmax;
     uint64_t seq_k = p->seq_k > 0 ? (uint64_t)p->seq_k : 1;
     put8(key, 63u - (unsigned)__builtin_clzll(seq_k)); /* the threadgroup size follows the same power of two */
-    put8(key, (unsigned)p->causal | (unsigned)p->log << 1 | (unsigned)plan->simd_reduction << 2);
+    put8(key, (unsigned)p->causal | (unsigned)p->log << 1 | (unsigned)plan->simd_reduction << 2 |
+                  (unsigned)p->scores << 3 | (unsigned)p->has_sinks << 4 | (unsigned)(p->softcap != 0.0f) << 5 |
+                  (unsigned)(p->window > 0) << 6);
     put8(key, (unsigned)p->mask);
     put_dtype(key, &op->in[0], true);
     put_dtype(key, &op->in[1], p->mask != ML_MASK_NONE);
+    put_dtype(key, &op->in[2], p->has_sinks);
     put_dtype(key, &op->out[0], true);
     put_placement(key, &op->in[0], true);
     put_placement(key, &op->in[1], p->mask != ML_MASK_NONE);

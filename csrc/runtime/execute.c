@@ -284,7 +284,9 @@ static ml_status run_planned(execution *e, const ml_op *op, const ml_planned *pl
         }
     }
     double device_us = 0, encode_start = e->wanted ? ml_metrics_now_us() : 0;
-    ml_status status = ml_command_record(e->ctx, e->t, &args, e->wanted ? &device_us : NULL);
+    /* Asking for the device's time means waiting for it: a listener alone does not want that. */
+    const bool timed = e->wanted && (e->ctx->prefs.enable_profiling || atomic_load(&ml_metrics_profiles) > 0);
+    ml_status status = ml_command_record(e->ctx, e->t, &args, timed ? &device_us : NULL);
     ml_buffer_release(args.scratch_buffer);
     if (__builtin_expect(e->wanted && status == ML_OK, 0)) {
         if (cpu)

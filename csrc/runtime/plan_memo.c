@@ -1,6 +1,7 @@
 #include "runtime/plan_memo.h"
 
 #include "dispatch/dispatch.h"
+#include "dispatch/gpu_layout.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +57,7 @@ _Static_assert(sizeof(ml_matmul_params) == 64, "ml_matmul_params changed: sign t
 _Static_assert(sizeof(ml_binary_params) == 24, "ml_binary_params changed: sign the new field");
 
 /* The kinds that are worth it: their plans are small beside a tiny operation. */
-static bool add_params(signature *s, const ml_op *op) {
+static bool add_params(signature *s, const ml_op *op, const ml_caps *caps) {
     const ml_matmul_params *p = &op->matmul;
     switch (op->kind) {
     case ML_OP_MATMUL:
@@ -72,6 +73,8 @@ static bool add_params(signature *s, const ml_op *op) {
     case ML_OP_BINARY:
         s->at[s->words++] =
             (uint64_t)op->binary.kind | (uint64_t)op->binary.a_is_value << 8 | (uint64_t)op->binary.b_is_value << 9;
+        if (caps->device != ML_DEVICE_CPU) /* there a number may decide the kernel */
+            s->at[s->words++] = ml_gpu_simple_cases(op);
         return true;
     case ML_OP_COPY:
     case ML_OP_FILL:
@@ -89,7 +92,7 @@ static bool sign(signature *s, const ml_plan_request *r) {
     s->at[prefs_words] = 0;
     memcpy(&s->at[1], r->prefs, sizeof *r->prefs);
     s->words += (uint32_t)prefs_words;
-    if (!add_params(s, op))
+    if (!add_params(s, op, r->caps))
         return false;
     for (int i = 0; i < op->n_in + op->n_out; i++) {
         add_view(s, i < op->n_in ? &op->in[i] : &op->out[i - op->n_in]);

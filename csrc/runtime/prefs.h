@@ -10,9 +10,8 @@
  *     ml_pref_set_init(&over);
  *     ML_TRY(ml_pref_set_load(&over, options->prefs, options->n_prefs));
  *     ml_pref_set_merge(&base, &over);                    // base.values is complete: defaults fill what nobody gave
- *     base.values.select.strict = options->strict;
  *
- *     ml_prefs now = ctx->base.values.select;             // for each operation
+ *     ml_prefs now = ctx->prefs.select;                   // for each operation
  *     ml_prefs_apply_thread(&now);
  */
 #ifndef ML_RUNTIME_PREFS_H

@@ -183,7 +183,7 @@ static void set_shape(ml_view *v, int ndim, const int64_t *dims) {
 }
 
 /* {m, n, k, batch = 1 (its dim is there when it is not 1), alpha = 1, beta = 0, bias = "none" | "n" | "m", activation,
- * transpose_a, transpose_b, backend, variant}; operands a, b, c, bias, out. */
+ * transpose_a, transpose_b, skip_hidden, backend, variant}; operands a, b, c, bias, out. */
 static int read_matmul(PyObject *dict, ml_op *op) {
 #define AT(f) offsetof(ml_matmul_params, f)
     static const field fields[] = {{"m", FIELD_LONG, AT(m), NULL},
@@ -196,6 +196,7 @@ static int read_matmul(PyObject *dict, ml_op *op) {
                                    {"activation", FIELD_CHOICE, AT(activation), activation_names},
                                    {"transpose_a", FIELD_BOOL, AT(transpose_a), NULL},
                                    {"transpose_b", FIELD_BOOL, AT(transpose_b), NULL},
+                                   {"skip_hidden", FIELD_BOOL, AT(skip_hidden), NULL},
                                    {"backend", FIELD_CHOICE, AT(backend), backend_names},
                                    {"variant", FIELD_CHOICE, AT(variant), force_names},
                                    OPERAND_FIELDS};
@@ -228,7 +229,8 @@ static int read_matmul(PyObject *dict, ml_op *op) {
     return 0;
 }
 
-/* {rows = 1, seq_q = rows, seq_k = 1, causal, log, query_offset, scale, mask, variant}; operands x, mask, out. */
+/* {rows = 1, seq_q = rows, seq_k = 1, causal, log, query_offset, scale, mask, variant}, of the scores of an attention
+ * {scores, sinks, softcap, window} too; operands x, mask, sinks, out. */
 static int read_softmax(PyObject *dict, ml_op *op) {
 #define AT(f) offsetof(ml_softmax_params, f)
     static const field fields[] = {{"rows", FIELD_LONG, AT(rows), NULL},
@@ -240,6 +242,10 @@ static int read_softmax(PyObject *dict, ml_op *op) {
                                    {"query_offset", FIELD_LONG, AT(query_offset), NULL},
                                    {"mask", FIELD_CHOICE, AT(mask), mask_names},
                                    {"variant", FIELD_CHOICE, AT(variant), softmax_names},
+                                   {"scores", FIELD_BOOL, AT(scores), NULL},
+                                   {"sinks", FIELD_BOOL, AT(has_sinks), NULL},
+                                   {"softcap", FIELD_FLOAT, AT(softcap), NULL},
+                                   {"window", FIELD_LONG, AT(window), NULL},
                                    OPERAND_FIELDS};
 #undef AT
     ml_softmax_params *p = &op->softmax;
@@ -248,14 +254,15 @@ static int read_softmax(PyObject *dict, ml_op *op) {
         return -1;
     if (p->seq_q == 0)
         p->seq_q = p->rows;
-    op->n_in = p->mask != ML_MASK_NONE ? 2 : 1;
+    op->n_in = p->has_sinks ? 3 : p->mask != ML_MASK_NONE ? 2 : 1;
     op->n_out = 1;
     int64_t shape[] = {p->rows, p->seq_k};
     set_shape(&op->in[0], 2, shape);
     set_shape(&op->in[1], 2, shape);
+    set_shape(&op->in[2], 1, &(int64_t){1});
     set_shape(&op->out[0], 2, shape);
     return read_operand(dict, "x", &op->in[0]) < 0 || read_operand(dict, "mask", &op->in[1]) < 0 ||
-                   read_operand(dict, "out", &op->out[0]) < 0
+                   read_operand(dict, "sinks", &op->in[2]) < 0 || read_operand(dict, "out", &op->out[0]) < 0
                ? -1
                : 0;
 }
