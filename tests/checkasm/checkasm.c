@@ -28,6 +28,8 @@ static const struct {
     {ML_OP_SOFTMAX, ML_SOFTMAX_BLOCK, check_sdpa, bench_sdpa, ML_SUP_SINKS},
     {ML_OP_SDPA, ML_SDPA_VECTOR, check_sdpa, bench_sdpa, ML_SUP_SINKS},
     {ML_OP_SDPA, ML_SDPA_TILED, check_sdpa, bench_sdpa, ML_SUP_SINKS},
+    {ML_OP_BINARY, 0, check_elementwise, bench_elementwise, 0},
+    {ML_OP_COPY, 0, check_elementwise, bench_elementwise, 0},
 };
 
 static struct {
@@ -314,10 +316,13 @@ int main(int argc, char **argv) {
         const ml_kernel_desc *row = &ml_cpu_kernels[i];
         if (!strstr(row->name, filter))
             continue;
+        bool known =
+            row->op == ML_OP_FILL || !row->impl; /* a fill has no kernel of its own, nor has the vendor's row */
         for (size_t c = 0; c < sizeof checkers / sizeof checkers[0]; c++) {
             if (checkers[c].op != row->op || checkers[c].family != row->family ||
                 checkers[c].sinks != (row->supports & ML_SUP_SINKS))
                 continue;
+            known = true;
             if ((row->isa & isa) != row->isa) {
                 printf("%-32s skipped: needs %s\n", row->name, ml_isa_format(row->isa, text, sizeof text));
                 continue;
@@ -332,6 +337,10 @@ int main(int argc, char **argv) {
             if (!bench)
                 printf("%-32s %lld passed, %lld failed\n", row->name, (long long)(state.passed - passed),
                        (long long)(state.failed - failed));
+        }
+        if (!known) {
+            printf("%-32s has no checker\n", row->name);
+            state.failed++;
         }
     }
     if (list || (bench && state.failed == 0))

@@ -20,6 +20,8 @@ void check_sdpa(const ml_kernel_desc *row, const ml_kernel_desc *reference);
 void bench_sdpa(const ml_kernel_desc *row, const ml_kernel_desc *reference);
 void check_softmax(const ml_kernel_desc *row, const ml_kernel_desc *reference);
 void bench_softmax(const ml_kernel_desc *row, const ml_kernel_desc *reference);
+void check_elementwise(const ml_kernel_desc *row, const ml_kernel_desc *reference);
+void bench_elementwise(const ml_kernel_desc *row, const ml_kernel_desc *reference);
 
 /* One counted case. begin names it (printf-style); any check_fail before the next begin makes it a failure. */
 void check_begin(const char *format, ...) __attribute__((format(printf, 1, 2)));
