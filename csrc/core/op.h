@@ -130,7 +130,10 @@ enum {
     ML_SUP_WINDOW = 1 << 7,
     ML_SUP_SINKS = 1 << 8,
     ML_SUP_SOFTCAP = 1 << 9,
-    ML_SUP_ALL = (1 << 10) - 1
+    ML_SUP_ALL = (1 << 10) - 1,
+    /* Not an ability but a limit: multiplies pairs of bf16 with instructions that flush denormals, for bf16 operands
+     * and ML_PRECISION_FAST only (ML_CASE_BF16_DOT). */
+    ML_SUP_BF16_DOT = 1 << 10
 };
 
 /* What a case is like, where a device has kernels that are made for some cases only (GPUs). */
@@ -145,7 +148,8 @@ enum {
     ML_CASE_ROWS_8 = 1 << 7,
     ML_CASE_SAME_DTYPE = 1 << 8, /* copy; attention: of keys and values */
     ML_CASE_TRANSPOSE = 1 << 9,  /* copy: source and destination run along different dims */
-    ML_CASE_INTEGER = 1 << 10    /* binary: computed in int */
+    ML_CASE_INTEGER = 1 << 10,   /* binary: computed in int */
+    ML_CASE_BF16_DOT = 1 << 11   /* matmul: a and b are bf16, and their denormals may be flushed */
 };
 
 typedef struct ml_kernel_desc {

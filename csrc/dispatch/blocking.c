@@ -4,8 +4,9 @@
  * High-Performance BLIS", ACM TOMS 43(2), 2016: the packed block of A stays in L2, the packed panel of B in L3. The k
  * block is longer than their model's, which keeps a micro-panel of B in L1: the vector tiles are so large that they
  * need only a few bytes per cycle, which L2 delivers, while a longer block means fewer passes over C (docs/gemm.md has
- * the figures). Panels are f32 whatever the operands are.
+ * the figures). Panels are made of 32-bit words whatever the operands are: f32, or two steps along k in bf16.
  */
+#include "dispatch/gemm_layout.h"
 #include "dispatch/dispatch.h"
 
 enum {
@@ -29,13 +30,13 @@ static int64_t round_down(int64_t x, int64_t unit) {
 }
 
 ml_blocking ml_gemm_blocking(const ml_caps *caps, const ml_kernel_desc *kernel, int64_t k) {
-    const int64_t size = (int64_t)sizeof(float);
+    const int64_t size = (int64_t)sizeof(float), k_pack = ml_gemm_k_pack(kernel);
     int64_t mr = kernel->mr > 0 ? kernel->mr : 1, nr = kernel->nr > 0 ? kernel->nr : 1;
     int64_t l2 = caps->l2_bytes > 0 ? caps->l2_bytes : DEFAULT_L2;
     int64_t l3 = caps->l3_bytes > 0 ? min64(caps->l3_bytes, MAX_L3) : 4 * l2;
 
     ml_blocking b;
-    int64_t limit = round_down(min64(max64(l2 / 16 / (nr * size), K_MIN), K_MAX), K_MULTIPLE);
+    int64_t limit = round_down(min64(max64(l2 / 16 / (nr * size), K_MIN), K_MAX), K_MULTIPLE) * k_pack;
     b.kc = max64(k, 1);
     if (k > limit) { /* even pieces, so that no sliver is left over */
         int64_t pieces = (k + limit - 1) / limit;
@@ -43,7 +44,7 @@ ml_blocking ml_gemm_blocking(const ml_caps *caps, const ml_kernel_desc *kernel, 
     }
     b.kc = (b.kc + K_MULTIPLE - 1) / K_MULTIPLE * K_MULTIPLE;
     /* Not cut down to the matrix: the driver may compute C^T, and evens the blocks out itself. */
-    b.mc = round_down(l2 / 2 / (b.kc * size), mr);
-    b.nc = round_down(l3 / 2 / (b.kc * size), nr);
+    b.mc = round_down(l2 / 2 / (b.kc / k_pack * size), mr);
+    b.nc = round_down(l3 / 2 / (b.kc / k_pack * size), nr);
     return b;
 }

@@ -106,5 +106,7 @@ void ml_plan_cost(const ml_op *op, const ml_caps *caps, ml_plan *plan) {
         memory_us = ((double)plan->bytes_read + (double)plan->bytes_written) / ((double)caps->read_gbs * 1e3);
     if (caps->flops_f32 > 0)
         compute_us = (double)plan->flops / ((double)caps->flops_f32 * 1e3);
+    if (plan->kernel && (plan->kernel->supports & ML_SUP_BF16_DOT) != 0)
+        compute_us /= 2;
     plan->predicted_us = (memory_us > compute_us ? memory_us : compute_us) + (double)caps->dispatch_us;
 }

@@ -34,9 +34,9 @@ const ml_kernel_desc *ml_find_kernel(const ml_caps *caps, const ml_prefs *prefs,
 /* Cost model: bytes and flops of the operation, and the larger of bytes/bandwidth and flops/peak plus the dispatch. */
 void ml_plan_cost(const ml_op *op, const ml_caps *caps, ml_plan *plan);
 
-/* Cache blocks of a packed GEMM: kc so that a micro-panel of B takes a sixteenth of L2, within 128 ... 512; mc so that
- * the packed A block fills half of L2, nc so that the packed B panel fills half of L3 (up to 8 MiB of it). Depends on
- * k, micro-tile and cache sizes only; mc and nc may exceed the matrix. */
+/* Cache blocks of a packed GEMM: kc so that a micro-panel of B takes a sixteenth of L2, within 128 ... 512 words; mc so
+ * that the packed A block fills half of L2, nc so that the packed B panel fills half of L3 (up to 8 MiB of it). Depends
+ * on k, micro-tile and cache sizes only; mc and nc may exceed the matrix. */
 ml_blocking ml_gemm_blocking(const ml_caps *caps, const ml_kernel_desc *kernel, int64_t k);
 
 /* The resource-cache key of a planned operation: every fact that changes the prepared thing and nothing else (DESIGN.md

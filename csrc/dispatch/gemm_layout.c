@@ -40,6 +40,7 @@ static int64_t balanced(int64_t extent, int64_t most, int64_t unit) {
 void ml_gemm_layout_of(const ml_gemm_shape *s, ml_gemm_layout *l) {
     const int64_t size = (int64_t)sizeof(float);
     int64_t strips = ceil_div(s->m, s->mr), padded_m = strips * s->mr;
+    const int64_t k_words = ceil_div(s->k, s->k_pack);
     memset(l, 0, sizeof *l);
     l->k_blocks = 1;
     l->kc = s->k;
@@ -47,26 +48,27 @@ void ml_gemm_layout_of(const ml_gemm_shape *s, ml_gemm_layout *l) {
         l->kc = balanced(s->k, s->block.kc, K_UNIT);
         l->k_blocks = ceil_div(s->k, l->kc);
     }
+    const int64_t kc_words = ceil_div(l->kc, s->k_pack);
 
-    int64_t a_whole = strips * line_up(s->mr * s->k * size);
+    int64_t a_whole = strips * line_up(s->mr * k_words * size);
     if (s->k == 0 || ((padded_m <= s->block.mc || padded_m == s->mr) && a_whole <= A_WHOLE_MAX)) {
         l->scheme = ML_GEMM_PANEL;
         l->shared_a = a_whole > A_PRIVATE_MAX || (s->batch < 8 && s->m * s->k >= A_SHARED_MIN && s->n >= 8 * s->nr);
         l->partial_sums = l->k_blocks > 1;
         l->a_bytes = a_whole;
-        l->b_bytes = line_up(l->kc * s->nr * size);
+        l->b_bytes = line_up(kc_words * s->nr * size);
         l->acc_bytes = l->partial_sums ? line_up(padded_m * s->nr * size) : 0;
         l->shared_bytes = l->shared_a ? l->a_bytes : 0;
         l->private_bytes = l->b_bytes + l->acc_bytes + (l->shared_a ? 0 : l->a_bytes);
     } else {
         l->scheme = ML_GEMM_BLOCKED;
         l->partial_sums = l->k_blocks > 1 && !s->out_is_f32;
-        l->mb = balanced(s->m, A_SLAB_MAX / (size * l->kc), s->mr);
+        l->mb = balanced(s->m, A_SLAB_MAX / (size * kc_words), s->mr);
         l->nb = balanced(s->n, s->block.nc, s->nr);
         if (l->partial_sums)
             l->mb = balanced(s->m, min64(l->mb, ACC_SLAB_MAX / (size * l->nb)), s->mr);
-        l->a_bytes = l->mb / s->mr * line_up(s->mr * l->kc * size);
-        l->b_bytes = l->nb / s->nr * line_up(s->nr * l->kc * size);
+        l->a_bytes = l->mb / s->mr * line_up(s->mr * kc_words * size);
+        l->b_bytes = l->nb / s->nr * line_up(s->nr * kc_words * size);
         l->acc_bytes = l->partial_sums ? line_up(l->mb * l->nb * size) : 0;
         l->shared_bytes = l->a_bytes + l->b_bytes + l->acc_bytes;
     }
@@ -83,6 +85,7 @@ int64_t ml_gemm_scratch_bytes(const ml_op *op, const ml_plan *plan, int threads)
                            .batch = p->batch,
                            .mr = plan->kernel->mr,
                            .nr = plan->kernel->nr,
+                           .k_pack = ml_gemm_k_pack(plan->kernel),
                            .block = plan->block,
                            .out_is_f32 = op->out[0].dtype == ML_F32,
                            .threads = threads};

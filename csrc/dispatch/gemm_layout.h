@@ -27,12 +27,17 @@ typedef struct ml_gemm_layout {
 /* The layout for an m x n x k problem (as the driver orients it) of plan's kernel (mr, nr) and block. */
 typedef struct ml_gemm_shape {
     int64_t m, n, k, batch;
-    int64_t mr, nr;
+    int64_t mr, nr, k_pack; /* steps along k in one 32-bit word of a panel: 1 (f32) or 2 (pairs of bf16) */
     ml_blocking block;
     bool out_is_f32;
     int threads;
 } ml_gemm_shape;
 void ml_gemm_layout_of(const ml_gemm_shape *shape, ml_gemm_layout *layout);
+
+/* k_pack of a tiled GEMM's row. */
+static inline int64_t ml_gemm_k_pack(const ml_kernel_desc *kernel) {
+    return (kernel->supports & ML_SUP_BF16_DOT) != 0 ? 2 : 1;
+}
 
 /* plan->scratch_bytes of a matmul that runs on the tiled GEMM. plan->kernel (mr, nr) and plan->block are set. Enough
  * for either orientation of the problem: the driver is free to compute C^T where that suits the strides. */

@@ -62,6 +62,9 @@ static void find_needs(ml_matmul_case *c) {
     }
     if ((c->dtypes & (c->dtypes - 1)) != 0)
         c->supports |= ML_SUP_MIXED_DTYPES;
+    if (c->op->in[ML_IN_A].dtype == ML_BF16 && c->op->in[ML_IN_B].dtype == ML_BF16 &&
+        c->prefs->precision != ML_PRECISION_HIGH)
+        c->cases |= ML_CASE_BF16_DOT;
     if (p->has_bias)
         c->supports |= ML_SUP_BIAS;
     if (p->activation != ML_ACT_NONE)
@@ -154,7 +157,7 @@ static void orient(ml_matmul_case *c, ml_plan *plan) {
     c->n = plan->transposed ? p->m : p->n;
     c->k = p->k;
     if (c->caps->device != ML_DEVICE_CPU)
-        c->cases = ml_gpu_matmul_cases(&c->op->in[ML_IN_A], &c->op->in[ML_IN_B], plan->transposed);
+        c->cases |= ml_gpu_matmul_cases(&c->op->in[ML_IN_A], &c->op->in[ML_IN_B], plan->transposed);
     if (plan->transposed)
         ml_plan_because(plan, ML_WHY_TRANSPOSED);
 }

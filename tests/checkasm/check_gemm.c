@@ -8,18 +8,35 @@
 
 /* ---- packing ---- */
 
-static void check_pack_case(ml_gemm_pack_fn pack, int width, const matrix *src, int64_t k) {
+typedef struct panel_shape {
+    int width, k_pack;
+} panel_shape;
+
+/* Words of a panel along k. */
+static int64_t words_of(int k_pack, int64_t k) {
+    return (k + k_pack - 1) / k_pack;
+}
+
+/* Element (i, p) of a packed panel. */
+static double panel_at(const void *panel, const panel_shape *s, int64_t i, int64_t p) {
+    if (s->k_pack == 1)
+        return (double)((const float *)panel)[p * s->width + i];
+    return ml_load_element(ML_BF16, (const uint16_t *)panel + (p / 2 * s->width + i) * 2 + p % 2);
+}
+
+static void check_pack_case(ml_gemm_pack_fn pack, const panel_shape *shape, const matrix *src, int64_t k) {
     check_buffer dst;
-    check_alloc(&dst, (size_t)(k * width) * sizeof(float), 64);
+    const int64_t width = shape->width, steps = words_of(shape->k_pack, k) * shape->k_pack;
+    check_alloc(&dst, (size_t)(words_of(shape->k_pack, k) * width) * sizeof(float), 64);
     pack((float *)(void *)dst.data, &src->mat, src->m, k);
-    const float *got = (const float *)(const void *)dst.data;
-    for (int64_t p = 0; p < k; p++) {
+    for (int64_t p = 0; p < steps; p++) {
         for (int64_t i = 0; i < width; i++) {
-            double want = i < src->m ? matrix_value(&src->mat, i, p) : 0.0;
-            if (!check_same((double)got[p * width + i], want)) {
+            double want = i < src->m && p < k ? matrix_value(&src->mat, i, p) : 0.0;
+            double got = panel_at(dst.data, shape, i, p);
+            if (!check_same(got, want)) {
                 check_fail("row %lld of %lld, k %lld of %lld: %g, not %g", (long long)i, (long long)src->m,
-                           (long long)p, (long long)k, (double)got[p * width + i], want);
-                p = k - 1;
+                           (long long)p, (long long)k, got, want);
+                p = steps - 1;
                 break;
             }
         }
@@ -28,9 +45,10 @@ static void check_pack_case(ml_gemm_pack_fn pack, int width, const matrix *src, 
     check_free(&dst);
 }
 
-static void check_pack(const char *name, ml_gemm_pack_fn pack, int width) {
+static void check_pack(const char *name, ml_gemm_pack_fn pack, const panel_shape *shape) {
+    const int width = shape->width;
     static const int64_t depths[] = {0, 1, 2, 7, 15, 16, 17, 31, 48, 67};
-    for (size_t d = 0; d < 3; d++) {
+    for (size_t d = shape->k_pack == 1 ? 0 : 2; d < 3; d++) { /* pairs are bf16 */
         for (int kind = 0; kind < LAYOUT_COUNT; kind++) {
             for (int count = 1; count <= width; count++) {
                 check_begin("%s %s, %s, %d of %d", name, ml_dtype_name(check_dtypes[d]), layout_names[kind], count,
@@ -39,13 +57,13 @@ static void check_pack(const char *name, ml_gemm_pack_fn pack, int width) {
                     matrix src;
                     matrix_alloc(&src, check_dtypes[d], count, depths[k], (layout)kind);
                     matrix_fill(&src, (check_values)check_range(0, CHECK_VALUES_COUNT - 1));
-                    check_pack_case(pack, width, &src, depths[k]);
+                    check_pack_case(pack, shape, &src, depths[k]);
                     if (kind == ROWS && depths[k] > 0) { /* the same row, the same element, again and again */
                         matrix repeated = src;
                         repeated.mat.rs = 0;
-                        check_pack_case(pack, width, &repeated, depths[k]);
+                        check_pack_case(pack, shape, &repeated, depths[k]);
                         repeated.mat.cs = 0;
-                        check_pack_case(pack, width, &repeated, depths[k]);
+                        check_pack_case(pack, shape, &repeated, depths[k]);
                     }
                     check_free(&src.buffer);
                 }
@@ -63,7 +81,9 @@ typedef struct tile_case {
     int64_t m, n, k;
     check_values values;
     sums sums;
-    check_buffer a, b, acc, acc_before;
+    check_buffer a, b;             /* operands as f32, [k][mr] and [k][b_stride] */
+    check_buffer a_pairs, b_pairs; /* the same as the kernel's panels, where those are no f32 */
+    check_buffer acc, acc_before;
     matrix c, bias, out;
     ml_mat c_before; /* a copy of c where out overwrites it */
     matrix c_copy;
@@ -75,9 +95,23 @@ static float *floats(const check_buffer *b) {
     return (float *)(void *)b->data;
 }
 
-static void panel_fill(check_buffer *b, int64_t k, int64_t stride, int64_t used, check_values values) {
+/* n random f32, for pairs of such values as bf16 holds. */
+static void row_fill(float *row, int64_t n, int k_pack, check_values values) {
+    if (k_pack == 1) {
+        check_fill(ML_F32, row, n, 1, values);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        uint16_t element;
+        check_fill(ML_BF16, &element, 1, 1, values);
+        row[i] = (float)ml_load_element(ML_BF16, &element);
+    }
+}
+
+static void panel_fill(check_buffer *b, const panel_shape *shape, int64_t k, int64_t used, check_values values) {
+    const int64_t stride = shape->width;
     for (int64_t p = 0; p < k; p++) {
-        check_fill(ML_F32, floats(b) + p * stride, used, 1, values);
+        row_fill(floats(b) + p * stride, used, shape->k_pack, values);
         for (int64_t i = used; i < stride && values != CHECK_INTEGERS; i++)
             floats(b)[p * stride + i] = 0.0f;
         for (int64_t i = used; i < stride && values == CHECK_INTEGERS; i++)
@@ -85,25 +119,44 @@ static void panel_fill(check_buffer *b, int64_t k, int64_t stride, int64_t used,
     }
 }
 
+/* The panel of pairs of what an f32 one holds, rounded there. */
+static void make_pairs(check_buffer *pairs, const check_buffer *b, int64_t k, int64_t stride) {
+    check_alloc(pairs, (size_t)(words_of(2, k) * stride) * sizeof(float), 64);
+    memset(pairs->data, 0, pairs->bytes);
+    uint16_t *to = (uint16_t *)(void *)pairs->data;
+    for (int64_t p = 0; p < k; p++) {
+        for (int64_t i = 0; i < stride; i++) {
+            uint16_t *at = to + (p / 2 * stride + i) * 2 + p % 2;
+            ml_store_element(ML_BF16, at, (double)floats(b)[p * stride + i]);
+            floats(b)[p * stride + i] = (float)ml_load_element(ML_BF16, at);
+        }
+    }
+}
+
 static void case_alloc(tile_case *t) {
     const int64_t mr = t->impl->mr, nr = t->impl->nr, size = (int64_t)sizeof(float);
     t->sums = check_rand() % 2 ? SUMS_NONE : (sums)check_range(0, SUMS_COUNT - 1);
-    bool in_place = t->n == nr && check_rand() % 2;
+    bool in_place = t->n == nr && t->impl->k_pack == 1 && check_rand() % 2;
     t->tile = (ml_ukr_tile){.m = t->m, .n = t->n, .alpha = 1.0f, .b_stride = in_place ? nr + check_range(0, 9) : nr};
 
     check_alloc(&t->a, (size_t)(t->k * mr * size), 64);
-    panel_fill(&t->a, t->k, mr, t->m, t->values);
+    panel_fill(&t->a, &(panel_shape){(int)mr, t->impl->k_pack}, t->k, t->m, t->values);
     int64_t b_floats = t->k == 0 ? 0 : (t->k - 1) * t->tile.b_stride + nr;
     check_alloc(&t->b, (size_t)(b_floats * size), in_place ? 4 : 64);
     for (int64_t p = 0; p < t->k; p++) {
         float *row = floats(&t->b) + p * t->tile.b_stride;
-        check_fill(ML_F32, row, t->n, 1, t->values);
+        row_fill(row, t->n, t->impl->k_pack, t->values);
         memset(row + t->n, 0, (size_t)(nr - t->n) * sizeof(float));
+    }
+    t->a_pairs = t->b_pairs = (check_buffer){0};
+    if (t->impl->k_pack == 2) {
+        make_pairs(&t->a_pairs, &t->a, t->k, mr);
+        make_pairs(&t->b_pairs, &t->b, t->k, nr);
     }
     check_alloc(&t->acc, (size_t)(mr * nr * size), 64);
     check_alloc(&t->acc_before, (size_t)(mr * nr * size), 64);
     if (t->sums == SUMS_LOAD || t->sums == SUMS_LOAD_STORE)
-        panel_fill(&t->acc, mr, nr, nr, t->values);
+        panel_fill(&t->acc, &(panel_shape){(int)nr, 1}, mr, nr, t->values);
     memcpy(t->acc_before.data, t->acc.data, t->acc.bytes);
     t->tile.acc_io = t->sums == SUMS_NONE ? NULL : floats(&t->acc);
     t->tile.acc_load = t->sums == SUMS_LOAD || t->sums == SUMS_LOAD_STORE;
@@ -152,6 +205,10 @@ static void case_alloc(tile_case *t) {
 static void case_free(tile_case *t) {
     check_free(&t->a);
     check_free(&t->b);
+    if (t->impl->k_pack == 2) {
+        check_free(&t->a_pairs);
+        check_free(&t->b_pairs);
+    }
     check_free(&t->acc);
     check_free(&t->acc_before);
     check_free(&t->c.buffer);
@@ -202,15 +259,23 @@ static void run_reference(const tile_case *t, const ml_gemm_impl *impl, matrix *
 
 typedef struct expected {
     double value, magnitude; /* before the activation; sum of the absolute values of the terms */
+    double flushed;          /* part of it whose terms have an operand that dot products of bf16 take as zero */
+    bool zero_times_inf;     /* that operand's partner is no number or infinite: then the sum is no number */
 } expected;
 
 static expected sum_of(const tile_case *t, int64_t i, int64_t j) {
     expected e = {0};
     for (int64_t p = 0; p < t->k; p++) {
-        double term = (double)floats(&t->a)[p * t->impl->mr + i] * (double)floats(&t->b)[p * t->tile.b_stride + j];
-        e.value += term;
-        e.magnitude += fabs(term);
+        double a = (double)floats(&t->a)[p * t->impl->mr + i], b = (double)floats(&t->b)[p * t->tile.b_stride + j];
+        e.value += a * b;
+        e.magnitude += fabs(a * b);
+        if (t->impl->k_pack == 2 && (fabs(a) < 0x1p-126 || fabs(b) < 0x1p-126)) {
+            e.flushed += isfinite(a * b) ? fabs(a * b) : 0.0;
+            e.zero_times_inf = e.zero_times_inf || !isfinite(a * b);
+        }
     }
+    if (e.zero_times_inf)
+        e.value = NAN;
     if (t->tile.acc_load) {
         double before = (double)floats(&t->acc_before)[i * t->impl->nr + j];
         e.value += before;
@@ -220,8 +285,8 @@ static expected sum_of(const tile_case *t, int64_t i, int64_t j) {
 }
 
 /* f32 summation of k terms and a few more operations. */
-static double sum_bound(const tile_case *t, double magnitude) {
-    return ((double)t->k + 6.0) * 0x1p-24 * magnitude + ((double)t->k + 6.0) * 0x1p-126;
+static double sum_bound(const tile_case *t, const expected *e) {
+    return ((double)t->k + 6.0) * 0x1p-24 * e->magnitude + ((double)t->k + 6.0) * 0x1p-126 + e->flushed;
 }
 
 static void check_sums(const tile_case *t) {
@@ -229,7 +294,7 @@ static void check_sums(const tile_case *t) {
         for (int64_t j = 0; j < t->n; j++) {
             expected e = sum_of(t, i, j);
             double got = (double)floats(&t->acc)[i * t->impl->nr + j];
-            double bound = t->values == CHECK_INTEGERS ? 0.0 : sum_bound(t, e.magnitude);
+            double bound = t->values == CHECK_INTEGERS ? 0.0 : sum_bound(t, &e);
             if (!check_close(got, e.value, bound)) {
                 check_fail("sum (%lld, %lld): %g, not %g", (long long)i, (long long)j, got, e.value);
                 return;
@@ -245,6 +310,7 @@ static void check_result(const tile_case *t, const matrix *reference) {
             expected e = sum_of(t, i, j);
             e.value *= (double)tile->alpha;
             e.magnitude *= fabs((double)tile->alpha);
+            e.flushed *= fabs((double)tile->alpha);
             if (tile->c_in.data) {
                 double c = (double)tile->beta * matrix_value(&t->c_before, i, j);
                 e.value += c;
@@ -256,7 +322,7 @@ static void check_result(const tile_case *t, const matrix *reference) {
                 e.magnitude += fabs(bias);
             }
             double got = matrix_value(&tile->out, i, j), want = e.value;
-            double bound = sum_bound(t, e.magnitude);
+            double bound = sum_bound(t, &e);
             if (tile->activation != ML_ACT_NONE) {
                 want = (double)ml_activate(tile->activation, (float)want);
                 /* No activation is steeper than 1.13; its own error is a few ulps, and it may flush what f32 cannot
@@ -305,7 +371,8 @@ static void check_tile(const ml_gemm_impl *impl, const ml_gemm_impl *reference, 
         matrix by_reference;
         matrix_alloc(&by_reference, t.out.mat.dtype, m, n, ROWS);
         run_reference(&t, reference, &by_reference);
-        impl->ukr(t.k, floats(&t.a), floats(&t.b), &t.tile);
+        impl->ukr(t.k, floats(impl->k_pack == 2 ? &t.a_pairs : &t.a), floats(impl->k_pack == 2 ? &t.b_pairs : &t.b),
+                  &t.tile);
         if (t.tile.acc_store)
             check_sums(&t);
         else
@@ -321,8 +388,10 @@ void check_gemm(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
     check_begin("table");
     if (impl->mr != row->mr || impl->nr != row->nr)
         check_fail("row says %d x %d, implementation %d x %d", row->mr, row->nr, impl->mr, impl->nr);
-    check_pack("pack_a", impl->pack_a, impl->mr);
-    check_pack("pack_b", impl->pack_b, impl->nr);
+    if (impl->k_pack != (row->supports & ML_SUP_BF16_DOT ? 2 : 1))
+        check_fail("row and implementation differ on pairs: k_pack %d", impl->k_pack);
+    check_pack("pack_a", impl->pack_a, &(panel_shape){impl->mr, impl->k_pack});
+    check_pack("pack_b", impl->pack_b, &(panel_shape){impl->nr, impl->k_pack});
     for (int m = 1; m <= impl->mr; m++)
         for (int n = 1; n <= impl->nr; n++)
             check_tile(impl, reference->impl, m, n);
@@ -362,6 +431,7 @@ void bench_gemm(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
     memset(b.data, 0, b.bytes);
     memset(raw.data, 0, raw.bytes);
     bench_arg arg = {.impl = impl, .k = K, .panel_a = floats(&a), .panel_b = floats(&b)};
+    const size_t first = impl->k_pack == 1 ? 0 : 2; /* pairs are bf16 */
     for (size_t d = 0; d < 3; d++) {
         for (int kind = ROWS; kind <= COLUMNS; kind++) {
             matrix_alloc(&out, check_dtypes[d], impl->mr, impl->nr, (layout)kind);
@@ -378,7 +448,7 @@ void bench_gemm(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
         int width;
     } packs[] = {{"pack_a", impl->pack_a, impl->mr}, {"pack_b", impl->pack_b, impl->nr}};
     for (int i = 0; i < 2; i++) {
-        for (size_t d = 0; d < 3; d++) {
+        for (size_t d = first; d < 3; d++) {
             for (int kind = 0; kind < 3; kind++) {
                 static const char *const names[] = {"along rows", "along k", "step 2"};
                 int64_t width = packs[i].width;

@@ -66,7 +66,7 @@ float ml_activate(ml_activation act, float x);
  * acc_load, acc += acc_io; then acc_io = acc (acc_store), or out = act(alpha * acc + beta * c_in + bias). */
 typedef struct ml_ukr_tile {
     int64_t m, n;      /* valid part of the tile, 1 <= m <= mr, 1 <= n <= nr; nothing else of out is written */
-    int64_t b_stride;  /* nr for a packed panel; another row stride reads an f32 matrix in place (then n == nr) */
+    int64_t b_stride;  /* nr for a packed panel; another row stride reads an f32 matrix in place (n == nr, k_pack 1) */
     float alpha, beta; /* beta is not looked at when c_in.data is NULL */
     ml_mat c_in, bias, out;
     ml_activation activation;
@@ -75,7 +75,8 @@ typedef struct ml_ukr_tile {
     float *acc_io;      /* f32 partial sums [mr][nr] between k blocks, 64-byte aligned; NULL: neither load nor store */
     bool acc_load, acc_store; /* with acc_load alone, acc_io holds undefined values afterwards */
 } ml_ukr_tile;
-/* k >= 0. a: panel of pack_a; b: panel of pack_b, 64-byte aligned, or see b_stride. c_in may be exactly out. */
+/* k >= 0 elements. a: panel of pack_a; b: panel of pack_b, 64-byte aligned, or see b_stride. c_in may be exactly out.
+ */
 typedef void (*ml_gemm_ukr_fn)(int64_t k, const float *a, const float *b, const ml_ukr_tile *tile);
 
 /* Packs `count` rows of src (count <= width, the mr or nr of the kernel) of k elements of any float dtype and strides
@@ -83,10 +84,13 @@ typedef void (*ml_gemm_ukr_fn)(int64_t k, const float *a, const float *b, const 
  * k * width floats; nothing beyond is written, nothing but the k * count elements is read. */
 typedef void (*ml_gemm_pack_fn)(float *dst, const ml_mat *src, int64_t count, int64_t k);
 
+/* k_pack 2: a kernel with ML_SUP_BF16_DOT. src is bf16, and a panel's words hold two steps along k each,
+ * word[p / 2 * width + i] = src(i, p) | src(i, p + 1) << 16, the last of an odd k with zero above; k / k_pack words,
+ * rounded up, take the place of k floats above. */
 typedef struct ml_gemm_impl {
     ml_gemm_ukr_fn ukr;
     ml_gemm_pack_fn pack_a, pack_b; /* src rows of A; columns of B given as rows (strides swapped) */
-    int mr, nr;
+    int mr, nr, k_pack;
 } ml_gemm_impl;
 
 /* ---- vector and small-N ------------------------------------------------------------------------------------

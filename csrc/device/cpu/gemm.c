@@ -61,6 +61,10 @@ static int64_t ceil_div(int64_t a, int64_t b) {
 static int64_t line_floats(int64_t floats) {
     return (floats + 15) & ~INT64_C(15);
 }
+/* Words that k steps take in a panel, for each row. */
+static int64_t words(const gemm_run *run, int64_t k) {
+    return run->impl->k_pack == 1 ? k : (k + 1) / 2;
+}
 
 /* x shifted to start at element (i, j); absent stays absent. */
 static ml_mat mat_at(const ml_mat *x, int64_t i, int64_t j) {
@@ -122,7 +126,7 @@ static void tile_at(ml_ukr_tile *tile, const ml_gemm_problem *p, int64_t i, int6
 /* ---- panel scheme ---- */
 
 static int64_t strip_floats(const gemm_run *run) {
-    return line_floats(run->impl->mr * run->k);
+    return line_floats(run->impl->mr * words(run, run->k));
 }
 
 static void pack_strip(const gemm_run *run, const ml_gemm_problem *p, float *a_packed, int64_t strip) {
@@ -131,21 +135,28 @@ static void pack_strip(const gemm_run *run, const ml_gemm_problem *p, float *a_p
     run->impl->pack_a(a_packed + strip * strip_floats(run), &src, min64(run->strip_rows, p->m - row), p->k);
 }
 
+/* Where a tile is: its k block and strip. */
+typedef struct look_from {
+    int64_t p0, kb, strip;
+    int k_pack;
+} look_from;
+
 /* Lets a tile of `strip` at k block p0 fetch a part of the panel of B after this one: packing alone waits for memory,
  * and multiplying alone leaves it idle. A panel along k is one run of memory if columns follow each other; `fetched`
  * lines of it are under way. In a row-major panel every step has a line or two, and each strip takes one of them. */
-static void look_ahead(ml_ukr_tile *tile, const ml_mat *next, const int64_t block[2], int64_t strip, int64_t *fetched) {
-    const int64_t size = (int64_t)ml_dtype_size_of(next->dtype);
+static void look_ahead(ml_ukr_tile *tile, const ml_mat *next, const look_from *from, int64_t *fetched) {
+    const int64_t size = (int64_t)ml_dtype_size_of(next->dtype), line = from->strip / from->k_pack;
     tile->ahead = NULL;
     if (!next->data)
         return;
     if (next->rs == 1 && next->cs > 0) {
         tile->ahead = (char *)next->data + *fetched * LINE;
         tile->ahead_step = LINE;
-        *fetched += block[1];
-    } else if (next->cs == 1 && strip * LINE < tile->n * size) {
-        tile->ahead = (char *)next->data + block[0] * next->rs * size + strip * LINE;
-        tile->ahead_step = next->rs * size;
+        *fetched += from->kb / from->k_pack;
+    } else if (next->cs == 1 && line * LINE < tile->n * size) {
+        int64_t row = from->p0 + from->strip % from->k_pack; /* a step of pairs has two rows */
+        tile->ahead = (char *)next->data + row * next->rs * size + line * LINE;
+        tile->ahead_step = from->k_pack * next->rs * size;
     }
 }
 
@@ -182,10 +193,10 @@ static void panel_columns(const gemm_run *run, const ml_gemm_problem *p, const f
                 tile.m = min64(run->strip_rows, p->m - row);
                 tile.acc_io = l->partial_sums ? acc + strip * impl->mr * impl->nr : NULL;
                 tile_at(&tile, p, row, col);
-                look_ahead(&tile, &next, (const int64_t[2]){p0, kb}, strip, &fetched);
+                look_ahead(&tile, &next, &(const look_from){p0, kb, strip, impl->k_pack}, &fetched);
                 if (next.rs == 1 && fetched > lines)
                     next.data = NULL;
-                impl->ukr(kb, a_packed + strip * strip_floats(run) + p0 * impl->mr, b, &tile);
+                impl->ukr(kb, a_packed + strip * strip_floats(run) + words(run, p0) * impl->mr, b, &tile);
             }
         }
     }
@@ -251,7 +262,7 @@ static void run_panel(gemm_run *run, int threads) {
     run->chunks = 1;
     run->group = batch;
 
-    double columns_ns = product_ns(m, n, k) + copy_ns(n, k) + copy_ns(m, n);
+    double columns_ns = product_ns(m, n, words(run, k)) + copy_ns(n, k) + copy_ns(m, n);
     double problem_ns = columns_ns + copy_ns(m, k) + PROBLEM_NS;
     bool serial = threads == 1 || problem_ns * (double)batch < SERIAL_NS;
     if (!serial) {
@@ -296,8 +307,8 @@ static void pack_strips(const gemm_run *run, ml_gemm_pack_fn pack, float *slab, 
     for (int64_t strip = range->first; strip < range->last; strip++) {
         int64_t row = strip * range->width;
         ml_mat from = mat_at(src, row, 0);
-        pack(slab + strip * line_floats(range->width * run->kb), &from, min64(range->width, range->extent - row),
-             run->kb);
+        pack(slab + strip * line_floats(range->width * words(run, run->kb)), &from,
+             min64(range->width, range->extent - row), run->kb);
     }
 }
 
@@ -349,7 +360,7 @@ static void blocked_tile_task(void *arg, int64_t task, int worker) {
     tile.activation = q.activation;
 
     for (int64_t panel = panel0; panel < panel1; panel++) {
-        const float *b = slab_b(run) + panel * line_floats(impl->nr * run->kb);
+        const float *b = slab_b(run) + panel * line_floats(impl->nr * words(run, run->kb));
         int64_t col = panel * impl->nr;
         tile.n = min64(impl->nr, run->nb - col);
         for (int64_t strip = strip0; strip < strip1; strip++) {
@@ -358,7 +369,7 @@ static void blocked_tile_task(void *arg, int64_t task, int worker) {
             if (run->layout.partial_sums)
                 tile.acc_io = slab_acc(run) + (panel * strips + strip) * impl->mr * impl->nr;
             tile_at(&tile, &q, run->i0 + row, run->j0 + col);
-            impl->ukr(run->kb, run->shared + strip * line_floats(impl->mr * run->kb), b, &tile);
+            impl->ukr(run->kb, run->shared + strip * line_floats(impl->mr * words(run, run->kb)), b, &tile);
         }
     }
 }
@@ -371,7 +382,7 @@ static void blocked_split(gemm_run *run, int threads) {
     run->tasks_m = ceil_div(strips, per_task);
     run->tasks_n = 1;
     int64_t wanted = threads == 1 ? 1 : TASKS_PER_THREAD * threads;
-    double total = product_ns(run->mb, run->nb, run->kb);
+    double total = product_ns(run->mb, run->nb, words(run, run->kb));
     wanted = min64(wanted, max64((int64_t)(total / TASK_NS), 1));
     if (run->tasks_m < wanted)
         run->tasks_n = min64(ceil_div(wanted, run->tasks_m), ceil_div(panels, 2));
@@ -427,6 +438,7 @@ ml_status ml_cpu_matmul_mlx(const ml_encode_args *args) {
                                  .batch = params->batch,
                                  .mr = run.impl->mr,
                                  .nr = run.impl->nr,
+                                 .k_pack = run.impl->k_pack,
                                  .block = args->plan->block,
                                  .out_is_f32 = args->op->out[0].dtype == ML_F32,
                                  .threads = threads};

@@ -8,5 +8,6 @@
 
 #include "device/cpu/transpose_avx2.h"
 #include "device/cpu/gemm_vector.h"
+#include "device/cpu/gemm_pack.h"
 
-const ml_gemm_impl ml_gemm_avx2 = {.ukr = ukr, .pack_a = pack_a, .pack_b = pack_b, .mr = MR, .nr = NR};
+const ml_gemm_impl ml_gemm_avx2 = {.ukr = ukr, .pack_a = pack_a, .pack_b = pack_b, .mr = MR, .nr = NR, .k_pack = 1};

@@ -9,5 +9,6 @@
 
 #include "device/cpu/transpose_avx512.h"
 #include "device/cpu/gemm_vector.h"
+#include "device/cpu/gemm_pack.h"
 
-const ml_gemm_impl ml_gemm_avx512 = {.ukr = ukr, .pack_a = pack_a, .pack_b = pack_b, .mr = MR, .nr = NR};
+const ml_gemm_impl ml_gemm_avx512 = {.ukr = ukr, .pack_a = pack_a, .pack_b = pack_b, .mr = MR, .nr = NR, .k_pack = 1};

@@ -1,10 +1,14 @@
-/* The vector GEMM tiers, written once over a handful of vector primitives: micro-kernel, epilogue and packing. Included
- * by gemm_<isa>.c only, after it has defined
+/* The vector GEMM tiers, written once over a handful of vector primitives: micro-kernel and epilogue. Included by
+ * gemm_<isa>.c only, which defines
  *
  *   MR and NV   MR <= VW rows of the micro-tile, NV vectors per row (NR = NV * VW)
  *   v_transpose(r)   a VW x VW block in place
  *
- * after vector_<isa>.h. */
+ * after vector_<isa>.h, then includes this and gemm_pack.h or gemm_pack_pairs.h. A tier whose panels hold pairs along k
+ * (ml_gemm_impl.k_pack 2) also defines
+ *
+ *   K_PACK      2
+ *   v_madd(x, b, acc)   acc with the products of two words' contents added; without it, words are f32 */
 #include "device/cpu/activation_vector.h"
 #include "device/cpu/cpu.h"
 
@@ -12,6 +16,10 @@
 #include <string.h>
 
 #define NR (NV * VW)
+#ifndef K_PACK
+#define K_PACK 1
+#define v_madd v_fma
+#endif
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 /* ---- micro-kernel ---- */
@@ -26,8 +34,8 @@ typedef struct kernel_out {
     int64_t ahead_step;
 } kernel_out;
 
-/* c[i][j] (+)= sum over p of a[p*MR + i] * b[p*bs + j] for m rows and nv vectors of columns; m and nv are constants
- * where this is expanded, and all sums live in registers. */
+/* c[i][j] (+)= sum over the k words of a[p*MR + i] * b[p*bs + j] for m rows and nv vectors of columns; m and nv are
+ * constants where this is expanded, and all sums live in registers. */
 ALWAYS_INLINE void kernel(const int m, const int nv, int64_t k, const float *a, const float *b, int64_t bs,
                           const kernel_out *out) {
     vf acc[MR][NV];
@@ -47,7 +55,7 @@ ALWAYS_INLINE void kernel(const int m, const int nv, int64_t k, const float *a, 
         ML_UNROLL for (int j = 0; j < nv; j++) bv[j] = v_load(b + j * VW);
         ML_UNROLL for (int i = 0; i < m; i++) {
             vf x = v_set1(a[i]);
-            ML_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = v_fma(x, bv[j], acc[i][j]);
+            ML_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = v_madd(x, bv[j], acc[i][j]);
         }
         a += MR;
         b += bs;
@@ -217,6 +225,7 @@ static __attribute__((noinline)) void epilogue(const ml_ukr_tile *t, const float
 }
 
 static void ukr(int64_t k, const float *a, const float *b, const ml_ukr_tile *t) {
+    k = (k + K_PACK - 1) / K_PACK;
     kernel_fn run = kernels[t->m - 1][(t->n - 1) / VW];
     const char *ahead = t->ahead ? t->ahead : (const char *)a; /* a line that is there already costs nothing */
     const int64_t step = t->ahead ? t->ahead_step : 0;
@@ -240,165 +249,4 @@ static void ukr(int64_t k, const float *a, const float *b, const ml_ukr_tile *t)
     const kernel_out out = {acc[0], NR, VW, false, ahead, step};
     run(k, a, b, t->b_stride, &out);
     epilogue(t, acc[0], NR);
-}
-
-/* ---- packing ---- */
-
-/* Element i runs along memory: copy (and convert) `width` elements per k. */
-ALWAYS_INLINE void pack_along_width(float *dst, const ml_mat *x, int64_t count, int64_t k, const int width,
-                                    const ml_dtype dtype) {
-    const int64_t size = (int64_t)ml_dtype_size_of(dtype), step = x->cs * size;
-    const char *src = x->data;
-    if (count == width) {
-        /* A narrow width stores whole vectors too: the next row overwrites what is too much. The last row must not. */
-        int64_t last = width % VW ? k - 1 : k;
-        for (int64_t p = 0; p < last; p++, src += step, dst += width)
-            ML_UNROLL for (int j = 0; j < width; j += VW)
-                v_store(dst + j, load_lanes(dtype, src + j * size, width - j < VW ? width - j : VW));
-        if (last < k)
-            v_store_n(dst, load_lanes(dtype, src, width), width);
-        return;
-    }
-    for (int64_t p = 0; p < k; p++, src += step, dst += width) {
-        for (int j = 0; j < width; j += VW) {
-            int lanes = count - j > VW ? VW : count > j ? (int)(count - j) : 0;
-            vf v = lanes > 0 ? load_lanes(dtype, src + j * size, lanes) : v_zero();
-            if (width % VW == 0)
-                v_store(dst + j, v);
-            else
-                v_store_n(dst + j, v, width - j);
-        }
-    }
-}
-
-/* How far ahead of the packing a row is fetched: measured, 256 and 1024 are no better. */
-#define PREFETCH_BYTES 512
-
-/* `steps` steps along k of up to VW rows that lie `step` bytes apart, k along memory, transposed in registers. `last`:
- * the last row written is the last of the panel. */
-ALWAYS_INLINE void pack_block(float *to, const char *at, int64_t step, int64_t rows, int steps, bool last,
-                              const int width, const ml_dtype dtype) {
-    vf r[VW];
-    ML_UNROLL for (int i = 0; i < VW; i++) r[i] = i < rows ? load_lanes(dtype, at + i * step, steps) : v_zero();
-    v_transpose(r);
-    ML_UNROLL for (int i = 0; i < VW; i++) {
-        if (i < steps && !(last && i == steps - 1))
-            v_store(to + i * width, r[i]);
-        else if (i < steps)
-            v_store_n(to + i * width, r[i], width);
-    }
-}
-
-/* k runs along memory: blocks of VW x VW. A narrow width stores whole vectors as pack_along_width does. */
-ALWAYS_INLINE void pack_along_k(float *dst, const ml_mat *x, int64_t count, int64_t k, const int width,
-                                const ml_dtype dtype) {
-    const int64_t size = (int64_t)ml_dtype_size_of(dtype), step = x->rs * size;
-    const int block = width < VW ? width : VW;
-    for (int64_t p = 0; p < k; p += VW) {
-        int steps = k - p < VW ? (int)(k - p) : VW;
-        bool last = width % VW != 0 && p + VW >= k;
-        for (int j = 0; j < width; j += VW) {
-            const char *at = (const char *)x->data + p * size + j * step;
-            float *to = dst + p * width + j;
-            /* More streams than hardware prefetchers follow. */
-            ML_UNROLL
-            for (int i = 0; i < VW; i++)
-                __builtin_prefetch(at + i * step + PREFETCH_BYTES);
-            if (steps == VW && count - j >= block && !last)
-                pack_block(to, at, step, block, VW, false, width, dtype);
-            else
-                pack_block(to, at, step, count - j, steps, last, width, dtype);
-        }
-    }
-}
-
-/* n elements, `stride` apart, side by side. The usual strides are constants where the copy is made, so that it becomes
- * shuffles. */
-#define DEFINE_COLLECT(name, type)                                                                                     \
-    ALWAYS_INLINE void name(void *to, const void *from, int64_t n, int64_t stride) {                                   \
-        type *dst = to;                                                                                                \
-        const type *src = from;                                                                                        \
-        if (stride == 2) {                                                                                             \
-            for (int64_t i = 0; i < n; i++)                                                                            \
-                dst[i] = src[2 * i];                                                                                   \
-        } else if (stride == -1) {                                                                                     \
-            for (int64_t i = 0; i < n; i++)                                                                            \
-                dst[i] = src[-i];                                                                                      \
-        } else {                                                                                                       \
-            for (int64_t i = 0; i < n; i++)                                                                            \
-                dst[i] = src[i * stride];                                                                              \
-        }                                                                                                              \
-    }
-DEFINE_COLLECT(collect_32, uint32_t)
-DEFINE_COLLECT(collect_16, uint16_t)
-
-/* `usual` is the n of almost every call. */
-ALWAYS_INLINE void collect(void *to, const void *from, int64_t n, int64_t stride, const int usual,
-                           const ml_dtype dtype) {
-    if (dtype == ML_F32)
-        n == usual ? collect_32(to, from, usual, stride) : collect_32(to, from, n, stride);
-    else
-        n == usual ? collect_16(to, from, usual, stride) : collect_16(to, from, n, stride);
-}
-
-/* Any strides: VW steps at a time are collected as they are, along the smaller stride, so that a cache line is read
- * once however the others alias with it; then widened, and transposed where k was the inner one. */
-ALWAYS_INLINE void pack_gather(float *dst, const ml_mat *x, int64_t count, int64_t k, const int width,
-                               const ml_dtype dtype) {
-    const int64_t size = (int64_t)ml_dtype_size_of(dtype), rs = x->rs * size, cs = x->cs * size;
-    const bool along_k = llabs(x->rs) > llabs(x->cs);
-    char raw[VW * NR * sizeof(float)] __attribute__((aligned(64)));
-    if (!along_k && count < width)
-        memset(raw, 0, sizeof raw);
-    for (int64_t p = 0; p < k; p += VW) {
-        const int steps = k - p < VW ? (int)(k - p) : VW;
-        const char *src = (const char *)x->data + p * cs;
-        float *to = dst + p * width;
-        if (along_k) {
-            for (int64_t i = 0; i < count; i++)
-                collect(raw + i * VW * size, src + i * rs, steps, x->cs, VW, dtype);
-            for (int j = 0; j < width; j += VW)
-                pack_block(to + j, raw + j * VW * size, VW * size, count - j, steps, width % VW != 0 && p + VW >= k,
-                           width, dtype);
-            continue;
-        }
-        for (int64_t s = 0; s < steps; s++)
-            collect(raw + s * width * size, src + s * cs, count, x->rs, width, dtype);
-        for (int t = 0, total = steps * width; t < total; t += VW)
-            store_lanes(ML_F32, to + t, load_lanes(dtype, raw + t * size, VW), total - t < VW ? total - t : VW);
-    }
-}
-
-ALWAYS_INLINE void pack_dtype(float *dst, const ml_mat *x, int64_t count, int64_t k, const int width,
-                              const ml_dtype dtype) {
-    if (x->rs == 1 || count == 1)
-        pack_along_width(dst, x, count, k, width, dtype);
-    else if (x->cs == 1 || k == 1)
-        pack_along_k(dst, x, count, k, width, dtype);
-    else
-        pack_gather(dst, x, count, k, width, dtype);
-}
-
-ALWAYS_INLINE void pack(float *dst, const ml_mat *x, int64_t count, int64_t k, const int width) {
-    if (k == 0)
-        return;
-    switch (x->dtype) {
-    case ML_F16:
-        pack_dtype(dst, x, count, k, width, ML_F16);
-        break;
-    case ML_BF16:
-        pack_dtype(dst, x, count, k, width, ML_BF16);
-        break;
-    default:
-        pack_dtype(dst, x, count, k, width, ML_F32);
-        break;
-    }
-}
-
-static void pack_a(float *dst, const ml_mat *x, int64_t count, int64_t k) {
-    pack(dst, x, count, k, MR);
-}
-
-static void pack_b(float *dst, const ml_mat *x, int64_t count, int64_t k) {
-    pack(dst, x, count, k, NR);
 }

@@ -1,0 +1,82 @@
+"""Kernels that multiply pairs of bfloat16: when they are chosen, and what they may do to denormals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import metallic as ml
+from metallic import _core
+from parity import BF16, assert_close, random_array, reference_matmul, wide
+
+pytestmark = pytest.mark.skipif(BF16 is None, reason="ml_dtypes is not installed: no bfloat16 arrays")
+
+SUPPORTS = ["bias", "activation", "alpha_beta", "any_strides", "mixed_dtypes"]
+
+
+def choose(prefs=None, **case):
+    row = {"op": "matmul", "family": "mlx", "dtypes": ["float32", "float16", "bfloat16"], "supports": SUPPORTS}
+    f32 = {**row, "name": "f32", "rank": 20, "isa": 1}
+    dot = {**row, "name": "dot", "rank": 30, "isa": 3, "supports": [*SUPPORTS, "bf16_dot"]}
+    device = {"device": "cpu", "isa": 3, "simdgroup_mm": True, "has_mlx": True, "kernels": [f32, dot]}
+    return _core._select("matmul", {"m": 128, "n": 128, "k": 128, **case}, device, prefs or {})["kernel"]
+
+
+def test_only_for_bfloat16_operands():
+    assert choose(dtype="bfloat16") == "dot"
+    assert choose(dtype="float32") == "f32"
+    assert choose(dtype="float16") == "f32"
+    assert choose(dtypes={"a": "bfloat16", "b": "bfloat16", "out": "float32"}) == "dot"
+    assert choose(dtypes={"a": "bfloat16", "b": "bfloat16", "bias": "float32", "out": "bfloat16"}, bias="n") == "dot"
+    for a, b in [("bfloat16", "float32"), ("float32", "bfloat16"), ("float16", "bfloat16")]:
+        assert choose(dtypes={"a": a, "b": b, "out": "bfloat16"}) == "f32"
+
+
+def test_high_precision_keeps_f32():
+    assert choose({"precision": "high"}, dtype="bfloat16") == "f32"
+    assert choose({"precision": "fast"}, dtype="bfloat16") == "dot"
+
+
+def dot_kernels():
+    return [r["name"] for r in ml.kernels("matmul", "cpu") if "bf16_dot" in r["supports"] and r["available"]]
+
+
+needs_dot = pytest.mark.skipif(not dot_kernels(), reason="this CPU has no dot products of bfloat16")
+
+
+def run(a, b, precision):
+    with ml.profile() as profile:
+        got = np.asarray(ml.matmul(a, b, ctx=ml.Context("cpu", precision=precision, matmul_backend="mlx")))
+    return got, profile.records[-1]["impl"].split("/")[1]
+
+
+@needs_dot
+def test_runs_what_was_planned():
+    rng = np.random.default_rng(1)
+    for m, n, k in [(64, 64, 33), (70, 45, 257), (130, 200, 1200), (5, 300, 1), (1, 1, 1), (33, 70, 20001)]:
+        a, b = random_array(rng, (m, k), BF16), random_array(rng, (k, n), BF16)
+        value, error = reference_matmul(a, b)
+        for precision in ("fast", "high"):
+            got, impl = run(a, b, precision)
+            assert (impl in dot_kernels()) == (precision == "fast")
+            assert_close(got, value, error)
+
+
+@needs_dot
+def test_denormals():
+    """Flushed operands and results of the fast kernels err by what they lose; with high precision they count."""
+    rng = np.random.default_rng(2)
+    a = (rng.standard_normal((40, 50)) * 2.0**-128).astype(np.float32).astype(BF16)  # about half are denormal
+    b = (rng.standard_normal((50, 60)) * 2.0**40).astype(np.float32).astype(BF16)
+    value, error = reference_matmul(a, b)
+    exact, _ = run(a, b, "high")
+    assert_close(exact, value, error)
+    lost = np.where(np.abs(wide(a)) < 2.0**-126, np.abs(wide(a)), 0) @ np.abs(wide(b))
+    assert (lost > 100 * error).any(), "the data must tell the two apart"
+    fast, _ = run(a, b, "fast")
+    assert_close(fast, value, error + lost)
+    # Products of normal numbers, sums below 2^-126.
+    a, b = np.full((64, 3), 2.0**-70, np.float32).astype(BF16), np.full((3, 64), 2.0**-58, np.float32).astype(BF16)
+    fast, _ = run(a, b, "fast")
+    assert (np.abs(wide(fast) - 3 * 2.0**-128) <= 3 * 2.0**-126).all()
+    assert (wide(run(a, b, "high")[0]) == 3 * 2.0**-128).all()
