@@ -112,6 +112,21 @@ def test_number_of_threads():
         ml.set_num_threads(0)
 
 
+@pytest.mark.parametrize(("text", "threads"), [("3", 3), (" 5 ", 5), ("auto", None), ("0", None), ("99999", None)])
+def test_number_of_threads_from_the_environment(text, threads):
+    program = "import metallic as ml; ml.default_context(); print(ml._core._get_num_threads())"
+
+    def run(**more):
+        env = {key: value for key, value in os.environ.items() if key != "METALLIC_NUM_THREADS"} | more
+        return subprocess.run(
+            [sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60, check=True
+        )
+
+    done = run(METALLIC_NUM_THREADS=text)
+    assert done.stdout == (f"{threads}\n" if threads else run().stdout)
+    assert ("METALLIC_NUM_THREADS" in done.stderr) == (text in ("0", "99999"))
+
+
 @pytest.mark.parametrize("backend", ["mlx", "gemv", "mps"])
 def test_the_number_of_threads_changes_while_others_multiply(backend):
     # scratch is sized before the work is dealt: more threads must not mean more of it than there is

@@ -445,10 +445,11 @@ static int clamp_threads(long n) {
 }
 
 static int compute_default(void) {
-    const char *text = getenv("METALLIC_NUM_THREADS");
+    const char *text = getenv("METALLIC_NUM_THREADS"); /* what is not accepted, a context warns of */
     char *end = NULL;
     long n = text ? strtol(text, &end, 10) : 0;
-    return clamp_threads(text && end != text && *end == '\0' && n >= 1 ? n : ml_cpu_count());
+    const bool whole = text && end != text && end[strspn(end, " \t\r\n")] == '\0';
+    return clamp_threads(whole && n >= 1 && n <= 4096 ? n : ml_cpu_count());
 }
 
 void ml_set_num_threads(int n) {
