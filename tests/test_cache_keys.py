@@ -112,6 +112,50 @@ SIMPLE = {
     "strides": of_operand("strides", "a", [(16, 1), (32, 1), (256, 16)]),
     "offset": of_operand("offsets", "a", [0, 4, 8]),
 }
+NORM = {
+    "dtype": in_case("dtype", FLOATS),
+    "length": in_case("length", [8, 64, 512, 1024, 2**20, 2**40]),
+    "weight": in_case("weight", [False, True]),
+    "bias": in_case("bias", [False, True]),
+    "residual": in_case("residual", [False, True]),
+    "kernel": in_plan("kernel", [0, 1]),
+    "out": of_operand("dtypes", "out", FLOATS),
+    "offset": of_operand("offsets", "x", [0, 2, 4, 8]),
+}
+NORM_OPERANDS = {
+    "weight": of_operand("dtypes", "weight", FLOATS),
+    "bias": of_operand("dtypes", "bias", FLOATS),
+    "strides": of_operand("strides", "x", [(64, 1), (1, 64), (512, 8)]),
+    "weight_at": of_operand("offsets", "weight", [0, 4]),
+    "bias_at": of_operand("offsets", "bias", [0, 4]),
+    "residual_at": of_operand("offsets", "residual", [0, 4]),
+    "sum_at": of_operand("offsets", "sum", [0, 4]),
+    "out_at": of_operand("offsets", "out", [0, 4]),
+}
+ACTIVATE = {
+    "activation": in_case("activation", ["gelu", "gelu_tanh", "silu"]),
+    "x": of_operand("dtypes", "x", FLOATS),
+    "up": of_operand("dtypes", "up", FLOATS),
+    "out": of_operand("dtypes", "out", FLOATS),
+    "strides": of_operand("strides", "x", [(16, 1), (32, 1), (256, 16)]),
+    "up_strides": of_operand("strides", "up", [(16, 1), (32, 1), (256, 16)]),
+    "offset": of_operand("offsets", "x", [0, 4, 8]),
+    "kernel": in_plan("kernel", [0, 1]),
+}
+ROPE = {
+    "dtype": in_case("dtype", FLOATS),
+    "dims": [({"dims": dims, "width": dims * share}, {}) for dims in (2, 32, 64, 128, 2**40) for share in (1, 2)],
+    "interleaved": in_case("interleaved", [False, True]),
+    "offsets": in_case("offsets", [False, True]),
+    "kernel": in_plan("kernel", [0, 1]),
+}
+ROPE_LAYOUTS = {
+    "dtype": in_case("dtype", FLOATS),
+    "interleaved": in_case("interleaved", [False, True]),
+    "partial": in_case("dims", [64, 32]),
+    "strides": of_operand("strides", "x", [(512, 64, 1), (512, 1, 8), (4096, 512, 8)]),
+    "out": of_operand("strides", "out", [(512, 64, 1), (512, 1, 8), (4096, 512, 8)]),
+}
 SHAPE = {"m": 64, "n": 64, "k": 64}
 
 
@@ -132,6 +176,16 @@ PRODUCTS = {
     "scores": ("softmax", SCORES, {"seq_k": 64}),
     "sdpa": ("sdpa", SDPA, {"len_k": 16}),
     "binary": ("binary", SIMPLE, {"rows": 4, "cols": 16}),
+    "layer_norm": ("layer_norm", NORM, {"rows": 4}),
+    "rms_norm": ("rms_norm", NORM, {"rows": 4}),
+    "norm_operands": (
+        "rms_norm",
+        NORM_OPERANDS,
+        {"rows": 8, "length": 64, "weight": True, "bias": True, "residual": True},
+    ),
+    "swiglu": ("swiglu", ACTIVATE, {"rows": 4, "cols": 16}),
+    "rope": ("rope", ROPE, {"length": 8}),
+    "rope_layouts": ("rope", ROPE_LAYOUTS, {"rows": 4, "length": 8, "width": 64}),
 }
 
 
@@ -150,8 +204,10 @@ def test_no_two_keys_meet(product):
 
 
 def test_operations_never_meet():
-    keys = {_core._plan_key(op, {}, {}) for op in ("matmul", "softmax", "sdpa", "binary", "copy", "fill")}
-    assert len(keys) == 6
+    operations = ("matmul", "softmax", "sdpa", "binary", "copy", "fill", "layer_norm", "rms_norm")
+    operations += ("gelu", "silu", "swiglu", "rope")
+    keys = {_core._plan_key(op, {}, {}) for op in operations}
+    assert len(keys) == len(operations)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +232,10 @@ def test_operations_never_meet():
         ("sdpa", {"causal": True, "query_offset": 3}, {"causal": True, "query_offset": 9}),
         ("sdpa", {"heads_q": 14, "heads_kv": 2, "batch": 3}, {"heads_q": 8}),
         ("copy", {"rows": 4, "cols": 16}, {"rows": 400, "cols": 32}),
+        ("rms_norm", {"rows": 4, "length": 896, "eps": 1e-5}, {"rows": 9, "length": 1008, "eps": 1e-6}),
+        ("layer_norm", {"length": 64, "offsets": {"weight": 4}}, {"length": 64, "dtypes": {"bias": "float16"}}),
+        ("gelu", {"rows": 4, "cols": 16, "activation": "gelu"}, {"rows": 40, "cols": 32, "activation": "gelu"}),
+        ("rope", {"length": 8, "width": 64, "offset": 3}, {"length": 700, "width": 64, "rows": 5}),
     ],
 )
 def test_what_is_no_fact_does_not_matter(operation, case, other):

@@ -16,6 +16,12 @@ typedef enum ml_op_kind {
     ML_OP_BINARY,
     ML_OP_COPY, /* any strides to any strides, with a cast */
     ML_OP_FILL,
+    ML_OP_LAYER_NORM,
+    ML_OP_RMS_NORM,
+    ML_OP_GELU,
+    ML_OP_SILU,
+    ML_OP_SWIGLU,
+    ML_OP_ROPE,
     ML_OP_KIND_COUNT
 } ml_op_kind;
 
@@ -85,6 +91,32 @@ typedef struct ml_fill_params {
     double value;
 } ml_fill_params;
 
+/* Both norms, over the last dim: in[X] and in[RESIDUAL] (when has_residual; rms only) of one shape and dtype, weight
+ * and bias [length] of any float dtypes. out[0] the normalised result, out[1] (when has_residual) x + residual,
+ * rounded. */
+enum { ML_IN_X = 0, ML_IN_WEIGHT, ML_IN_OFFSET, ML_IN_RESIDUAL };
+typedef struct ml_norm_params {
+    int64_t rows, length;
+    float eps;
+    bool has_weight, has_offset, has_residual;
+} ml_norm_params;
+
+/* gelu, silu: out = activation(in[0]); swiglu: activation(in[0]) * in[1]; all of one shape. */
+typedef struct ml_activate_params {
+    ml_activation activation;
+} ml_activate_params;
+
+/* in[0] x and out [..., L, D]. Row l of batch b (the first dim, when offsets is given) stands at position
+ * scale * (offset + l) and its first `dims` elements turn, pair i of dims / 2 by position * base^(-2 i / dims). Pairs:
+ * (2i, 2i + 1) when interleaved, else (i, i + dims / 2). */
+typedef struct ml_rope_params {
+    int64_t length, width, dims;
+    int64_t offset;
+    const int64_t *offsets; /* borrowed for the call: one for each batch; NULL: offset */
+    double base, scale;
+    bool interleaved;
+} ml_rope_params;
+
 #define ML_OP_MAX_IN 6
 #define ML_OP_MAX_OUT 2
 
@@ -98,6 +130,9 @@ typedef struct ml_op {
         ml_sdpa_params sdpa;
         ml_binary_params binary;
         ml_fill_params fill;
+        ml_norm_params norm;
+        ml_activate_params activate;
+        ml_rope_params rope;
     };
     ml_view in[ML_OP_MAX_IN];
     ml_view out[ML_OP_MAX_OUT]; /* buf NULL: the runtime allocates it */
@@ -261,7 +296,10 @@ typedef enum ml_why {
     ML_WHY_COMPOSED,
     ML_WHY_FORCED_VARIANT_ARG,
     ML_WHY_FORCED_VARIANT_PREF,
-    ML_WHY_TRIVIAL, /* nothing to compute: empty, K = 0 or alpha = 0 */
+    ML_WHY_TRIVIAL,    /* nothing to compute: empty, K = 0 or alpha = 0 */
+    ML_WHY_ROW_KEPT,   /* norms: a row stays in the cache, so memory is read once */
+    ML_WHY_ROW_BLOCKS, /* norms: rows too long for that: read twice, in blocks */
+    ML_WHY_GATHERED,   /* rows whose elements do not follow each other are gathered while computing */
     ML_WHY_COUNT
 } ml_why;
 

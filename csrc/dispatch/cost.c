@@ -70,6 +70,34 @@ static void cost_sdpa(const ml_op *op, ml_plan *plan) {
     }
 }
 
+/* A reduction and a scaling: mean, difference, square, sum, product, weight and offset, as far as they are there. */
+static void cost_norm(const ml_op *op, ml_plan *plan) {
+    const ml_norm_params *p = &op->norm;
+    int64_t each = op->kind == ML_OP_LAYER_NORM ? 5 : 3;
+    read_view(plan, &op->in[ML_IN_X]);
+    if (p->has_weight) {
+        read_view(plan, &op->in[ML_IN_WEIGHT]);
+        each++;
+    }
+    if (p->has_offset) {
+        read_view(plan, &op->in[ML_IN_OFFSET]);
+        each++;
+    }
+    if (p->has_residual) {
+        read_view(plan, &op->in[ML_IN_RESIDUAL]);
+        each++;
+    }
+    plan->flops = mul_sat(mul_sat(p->rows, p->length), each);
+}
+
+/* Operations of the CPU kernels for each element, an exponential and a division among them. */
+static void cost_activate(const ml_op *op, ml_plan *plan) {
+    int64_t each = op->activate.activation == ML_ACT_GELU ? 40 : op->activate.activation == ML_ACT_GELU_TANH ? 35 : 30;
+    for (int i = 0; i < op->n_in; i++)
+        read_view(plan, &op->in[i]);
+    plan->flops = mul_sat(ml_view_size(&op->out[0]), each + (op->n_in > 1));
+}
+
 void ml_plan_cost(const ml_op *op, const ml_caps *caps, ml_plan *plan) {
     plan->bytes_read = plan->flops = plan->bytes_written = 0;
     for (int i = 0; i < op->n_out; i++)
@@ -96,6 +124,19 @@ void ml_plan_cost(const ml_op *op, const ml_caps *caps, ml_plan *plan) {
         break;
     case ML_OP_COPY:
         read_view(plan, &op->in[0]);
+        break;
+    case ML_OP_LAYER_NORM:
+    case ML_OP_RMS_NORM:
+        cost_norm(op, plan);
+        break;
+    case ML_OP_GELU:
+    case ML_OP_SILU:
+    case ML_OP_SWIGLU:
+        cost_activate(op, plan);
+        break;
+    case ML_OP_ROPE: /* six operations for each pair */
+        read_view(plan, &op->in[0]);
+        plan->flops = mul_sat(ml_view_size(&op->out[0]), 3);
         break;
     case ML_OP_FILL:
     case ML_OP_KIND_COUNT:

@@ -13,6 +13,10 @@ ml_status ml_plan_op(const ml_op *op, const ml_caps *caps, const ml_prefs *prefs
 ml_status ml_plan_matmul(const ml_op *op, const ml_caps *caps, const ml_prefs *prefs, ml_plan *plan);
 ml_status ml_plan_softmax(const ml_op *op, const ml_caps *caps, const ml_prefs *prefs, ml_plan *plan);
 ml_status ml_plan_sdpa(const ml_op *op, const ml_caps *caps, const ml_prefs *prefs, ml_plan *plan);
+/* Norms, activations and rope: the best row of the device. */
+ml_status ml_plan_norm(const ml_op *op, const ml_caps *caps, const ml_prefs *prefs, ml_plan *plan);
+ml_status ml_plan_activate(const ml_op *op, const ml_caps *caps, const ml_prefs *prefs, ml_plan *plan);
+ml_status ml_plan_rope(const ml_op *op, const ml_caps *caps, const ml_prefs *prefs, ml_plan *plan);
 /* Element-wise, copy, fill: the best row of the device. */
 ml_status ml_plan_simple(const ml_op *op, const ml_caps *caps, const ml_prefs *prefs, ml_plan *plan);
 
@@ -30,6 +34,10 @@ typedef struct ml_need {
     int64_t n;
 } ml_need;
 const ml_kernel_desc *ml_find_kernel(const ml_caps *caps, const ml_prefs *prefs, const ml_need *need, ml_why *why_not);
+
+/* The only family of an operation: plan->kernel = its best row. Errors: ML_ERR_UNSUPPORTED, which says whether the
+ * device lacks the operation or the case. */
+ml_status ml_plan_row(const ml_need *need, const ml_caps *caps, const ml_prefs *prefs, ml_plan *plan);
 
 /* Cost model: bytes and flops of the operation, and the larger of bytes/bandwidth and flops/peak plus the dispatch. */
 void ml_plan_cost(const ml_op *op, const ml_caps *caps, ml_plan *plan);

@@ -130,6 +130,44 @@ static void put_simple(ml_cache_key *key, const ml_op *op) {
     put8(key, ml_view_is_contiguous(&op->out[0]));
 }
 
+/* The length of a norm's rows decides the threadgroup, as for softmax. */
+static void put_norm(ml_cache_key *key, const ml_op *op) {
+    const ml_norm_params *p = &op->norm;
+    uint64_t length = p->length > 0 ? (uint64_t)p->length : 1;
+    put8(key, 63u - (unsigned)__builtin_clzll(length));
+    const bool present[] = {true, p->has_weight, p->has_offset, p->has_residual};
+    for (int i = ML_IN_X; i <= ML_IN_RESIDUAL; i++) {
+        put_dtype(key, &op->in[i], present[i]);
+        put_placement(key, &op->in[i], present[i]);
+    }
+    put_dtype(key, &op->out[0], true);
+    put_placement(key, &op->out[0], true);
+    put_placement(key, &op->out[1], p->has_residual); /* of x's dtype */
+}
+
+static void put_activate(ml_cache_key *key, const ml_op *op) {
+    put8(key, (unsigned)op->activate.activation);
+    for (int i = 0; i < 2; i++) {
+        bool present = i < op->n_in;
+        put_dtype(key, &op->in[i], present);
+        put_placement(key, &op->in[i], present);
+        put8(key, present && ml_view_is_contiguous(&op->in[i]));
+    }
+    put_dtype(key, &op->out[0], true);
+    put_placement(key, &op->out[0], true);
+    put8(key, ml_view_is_contiguous(&op->out[0]));
+}
+
+static void put_rope(ml_cache_key *key, const ml_op *op) {
+    const ml_rope_params *p = &op->rope;
+    put64(key, p->dims);
+    put8(key, (unsigned)p->interleaved | (unsigned)(p->offsets != NULL) << 1 | (unsigned)(p->dims < p->width) << 2);
+    put_dtype(key, &op->in[0], true);
+    put_placement(key, &op->in[0], true);
+    put_dtype(key, &op->out[0], true);
+    put_placement(key, &op->out[0], true);
+}
+
 void ml_plan_key(const ml_op *op, const ml_plan *plan, ml_cache_key *key) {
     key->size = 0;
     put8(key, (unsigned)op->kind);
@@ -154,6 +192,18 @@ void ml_plan_key(const ml_op *op, const ml_plan *plan, ml_cache_key *key) {
     case ML_OP_COPY:
     case ML_OP_FILL:
         put_simple(key, op);
+        break;
+    case ML_OP_LAYER_NORM:
+    case ML_OP_RMS_NORM:
+        put_norm(key, op);
+        break;
+    case ML_OP_GELU:
+    case ML_OP_SILU:
+    case ML_OP_SWIGLU:
+        put_activate(key, op);
+        break;
+    case ML_OP_ROPE:
+        put_rope(key, op);
         break;
     case ML_OP_KIND_COUNT:
         break;

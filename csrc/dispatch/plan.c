@@ -19,6 +19,15 @@ ml_status ml_plan_op(const ml_op *op, const ml_caps *caps, const ml_prefs *prefs
     case ML_OP_COPY:
     case ML_OP_FILL:
         return ml_plan_simple(op, caps, prefs, plan);
+    case ML_OP_LAYER_NORM:
+    case ML_OP_RMS_NORM:
+        return ml_plan_norm(op, caps, prefs, plan);
+    case ML_OP_GELU:
+    case ML_OP_SILU:
+    case ML_OP_SWIGLU:
+        return ml_plan_activate(op, caps, prefs, plan);
+    case ML_OP_ROPE:
+        return ml_plan_rope(op, caps, prefs, plan);
     case ML_OP_KIND_COUNT:
         break;
     }
@@ -94,6 +103,18 @@ const ml_kernel_desc *ml_find_kernel(const ml_caps *caps, const ml_prefs *prefs,
     if (why_not)
         *why_not = best ? ML_WHY_NONE : obstacle_of_best;
     return best;
+}
+
+ml_status ml_plan_row(const ml_need *need, const ml_caps *caps, const ml_prefs *prefs, ml_plan *plan) {
+    ml_why why_not;
+    plan->kernel = ml_find_kernel(caps, prefs, need, &why_not);
+    if (plan->kernel)
+        return ML_OK;
+    if (why_not == ML_WHY_BACKEND_ABSENT)
+        return ml_fail(ML_ERR_UNSUPPORTED, "%s: the device has no kernel for it%s", ml_op_name(need->op),
+                       caps->device == ML_DEVICE_CPU ? "" : "; a context of device cpu runs it");
+    return ml_fail(ML_ERR_UNSUPPORTED, "%s: no kernel of this device can do it: %s", ml_op_name(need->op),
+                   ml_why_text(why_not));
 }
 
 ml_status ml_plan_simple(const ml_op *op, const ml_caps *caps, const ml_prefs *prefs, ml_plan *plan) {

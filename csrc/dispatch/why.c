@@ -46,6 +46,9 @@ const char *ml_why_text(ml_why why) {
         [ML_WHY_FORCED_VARIANT_ARG] = "variant given as an argument",
         [ML_WHY_FORCED_VARIANT_PREF] = "variant forced by a preference",
         [ML_WHY_TRIVIAL] = "nothing to multiply: an empty result, K = 0 or alpha = 0",
+        [ML_WHY_ROW_KEPT] = "a row fits the cache: memory is read once",
+        [ML_WHY_ROW_BLOCKS] = "rows beyond the cache: statistics in blocks, then a second reading",
+        [ML_WHY_GATHERED] = "rows are not contiguous: gathered while computing",
     };
     return why > ML_WHY_NONE && why < ML_WHY_COUNT ? texts[why] : "";
 }
@@ -122,6 +125,12 @@ char *ml_plan_variant_format(const ml_plan *plan, char *buf, size_t size) {
     case ML_OP_BINARY:
     case ML_OP_COPY:
     case ML_OP_FILL:
+    case ML_OP_LAYER_NORM:
+    case ML_OP_RMS_NORM:
+    case ML_OP_GELU:
+    case ML_OP_SILU:
+    case ML_OP_SWIGLU:
+    case ML_OP_ROPE:
     case ML_OP_KIND_COUNT:
         snprintf(buf, size, "default");
         break;

@@ -287,6 +287,54 @@ typedef struct ml_sdpa_args {
 #define ML_SDPA_DEFAULTS {.query_offset = ML_QUERY_OFFSET_END}
 ML_API ml_status ml_scaled_dot_product_attention(ml_context *ctx, const ml_sdpa_args *args, ml_tensor **out);
 
+/* Layer norm over the last axis: (x - mean) / sqrt(variance + eps) * weight + bias, with the mean square of the
+ * differences as the variance. weight and bias: [n], any float dtype. Statistics are kept in f32 or better, one
+ * rounding at the end. *out may be exactly x. Errors: ML_ERR_SHAPE, ML_ERR_DTYPE (integers), ML_ERR_UNSUPPORTED (a
+ * device without the kernel). */
+typedef struct ml_layer_norm_args {
+    const ml_tensor *x;
+    const ml_tensor *weight, *bias; /* optional */
+    float eps;
+    ml_resource_cache *cache;
+} ml_layer_norm_args;
+#define ML_LAYER_NORM_DEFAULTS {.eps = 1e-5f}
+ML_API ml_status ml_layer_norm(ml_context *ctx, const ml_layer_norm_args *args, ml_tensor **out);
+
+/* x / sqrt(mean of x^2 + eps) * weight over the last axis. With a residual (of x's shape and dtype) *sum receives
+ * x + residual, rounded, and it is what is normalised; without one, sum may be NULL and is left alone. *out and *sum
+ * may each be exactly x or the residual, not both the same. Errors as ml_layer_norm. */
+typedef struct ml_rms_norm_args {
+    const ml_tensor *x;
+    const ml_tensor *weight, *residual; /* optional */
+    float eps;
+    ml_resource_cache *cache;
+} ml_rms_norm_args;
+#define ML_RMS_NORM_DEFAULTS {.eps = 1e-6f}
+ML_API ml_status ml_rms_norm(ml_context *ctx, const ml_rms_norm_args *args, ml_tensor **out, ml_tensor **sum);
+
+/* x Phi(x), or with tanh_form its approximation by tanh; x / (1 + e^-x); silu(gate) * up, broadcast. In f32, rounded
+ * once; *out may be exactly an input. Errors as ml_layer_norm. */
+ML_API ml_status ml_gelu(ml_context *ctx, const ml_tensor *x, bool tanh_form, ml_tensor **out);
+ML_API ml_status ml_silu(ml_context *ctx, const ml_tensor *x, ml_tensor **out);
+ML_API ml_status ml_swiglu(ml_context *ctx, const ml_tensor *gate, const ml_tensor *up, ml_tensor **out);
+
+/* Rotary positions: x [..., L, D]; row l stands at scale * (offset + l), and pair i of its first dims elements (0: all)
+ * turns by that times base^(-2 i / dims). Pairs are (2i, 2i + 1) when interleaved, else (i, i + dims / 2); what follows
+ * dims is copied. offsets: one for each of n_offsets entries of the first axis (x of at least 3 dims). *out may be
+ * exactly x. Errors as ml_layer_norm, ML_ERR_VALUE (base, scale). */
+typedef struct ml_rope_args {
+    const ml_tensor *x;
+    int64_t offset;
+    const int64_t *offsets; /* NULL: offset for all */
+    int64_t n_offsets;
+    double base, scale;
+    int64_t dims;
+    bool interleaved;
+    ml_resource_cache *cache;
+} ml_rope_args;
+#define ML_ROPE_DEFAULTS {.base = 10000.0, .scale = 1.0}
+ML_API ml_status ml_rope(ml_context *ctx, const ml_rope_args *args, ml_tensor **out);
+
 /* dst[...] = value. Errors: ML_ERR_VALUE (read-only), ML_ERR_DTYPE (an integer dtype cannot hold the value). */
 ML_API ml_status ml_fill(ml_context *ctx, ml_tensor *dst, double value);
 /* dst[...] = src, broadcast and cast (round to nearest even; float to int truncates and is checked: ML_ERR_DTYPE).

@@ -3,7 +3,8 @@
 /* Names an input in messages by its place: the operations give their operands in the order of their arguments. */
 static const char *input_name(const ml_op *op, int i) {
     static const char *const matmul[] = {"a", "b", "c", "bias"}, *const softmax[] = {"x", "mask", "sinks"},
-                             *const sdpa[] = {"query", "key", "value", "mask", "sinks"};
+                             *const sdpa[] = {"query", "key", "value", "mask", "sinks"},
+                             *const norm[] = {"x", "weight", "bias", "residual"}, *const swiglu[] = {"gate", "up"};
     switch (op->kind) {
     case ML_OP_MATMUL:
     case ML_OP_MATMUL_RAGGED:
@@ -15,6 +16,15 @@ static const char *input_name(const ml_op *op, int i) {
         return i < 5 ? sdpa[i] : "an input";
     case ML_OP_COPY:
         return "src";
+    case ML_OP_LAYER_NORM:
+    case ML_OP_RMS_NORM:
+        return i < 4 ? norm[i] : "an input";
+    case ML_OP_SWIGLU:
+        return i < 2 ? swiglu[i] : "an input";
+    case ML_OP_GELU:
+    case ML_OP_SILU:
+    case ML_OP_ROPE:
+        return "x";
     default:
         return "an input";
     }
@@ -95,7 +105,7 @@ static ml_status wrong_device(const ml_context *ctx, const ml_op *op, const char
                    ml_context_device(ctx));
 }
 
-ml_status ml_op_run(ml_context *ctx, ml_op *op, ml_resource_cache *cache, ml_tensor **out) {
+ml_status ml_op_run_all(ml_context *ctx, ml_op *op, ml_resource_cache *cache, ml_tensor **outs[]) {
     if (!ctx)
         return ml_fail(ML_ERR_VALUE, "%s: the context is NULL", ml_op_name(op->kind));
     const ml_device *dev = ml_context_device_of(ctx);
@@ -107,7 +117,12 @@ ml_status ml_op_run(ml_context *ctx, ml_op *op, ml_resource_cache *cache, ml_ten
             return wrong_device(ctx, op, "out", &op->out[i]);
     ml_tensor *made[ML_OP_MAX_OUT] = {NULL};
     ML_TRY(ml_execute(ctx, op, cache, made));
-    if (made[0])
-        *out = made[0];
+    for (int i = 0; i < op->n_out; i++)
+        if (made[i])
+            *outs[i] = made[i];
     return ML_OK;
+}
+
+ml_status ml_op_run(ml_context *ctx, ml_op *op, ml_resource_cache *cache, ml_tensor **out) {
+    return ml_op_run_all(ctx, op, cache, (ml_tensor * *[ML_OP_MAX_OUT]){out});
 }

@@ -14,6 +14,9 @@ ml_status ml_op_set_out(ml_op *op, const char *name, const ml_shape *shape, ml_d
  * device. */
 ml_status ml_op_run(ml_context *ctx, ml_op *op, ml_resource_cache *cache, ml_tensor **out);
 
+/* The same for an operation of several outputs: *outs[i] for out[i]. */
+ml_status ml_op_run_all(ml_context *ctx, ml_op *op, ml_resource_cache *cache, ml_tensor **outs[]);
+
 /* v broadcast to shape, into slot. Errors: ML_ERR_SHAPE naming op, argument, v and shape. */
 ml_status ml_op_broadcast(const char *op, const char *argument, const ml_view *v, const ml_shape *shape, ml_view *slot);
 

@@ -70,6 +70,7 @@ void ml_describe_plan(ml_json *j, ml_device *dev, const ml_plan *plan) {
 static const char *operand_name(const ml_op *op, int i) {
     static const char *const matmul[] = {"a", "b", "c", "bias"}, *const softmax[] = {"x", "mask", "sinks"},
                              *const sdpa[] = {"query", "key", "value", "mask", "sinks"},
+                             *const norm[] = {"x", "weight", "bias", "residual"}, *const swiglu[] = {"gate", "up"},
                              *const unnamed[] = {"in0", "in1", "in2", "in3", "in4", "in5"};
     switch (op->kind) {
     case ML_OP_MATMUL:
@@ -82,6 +83,15 @@ static const char *operand_name(const ml_op *op, int i) {
         return sdpa[i];
     case ML_OP_COPY:
         return "src";
+    case ML_OP_LAYER_NORM:
+    case ML_OP_RMS_NORM:
+        return norm[i];
+    case ML_OP_SWIGLU:
+        return swiglu[i];
+    case ML_OP_GELU:
+    case ML_OP_SILU:
+    case ML_OP_ROPE:
+        return "x";
     default:
         return unnamed[i];
     }
@@ -164,6 +174,27 @@ static void describe_binary(ml_json *j, const ml_binary_params *p) {
         ml_json_number(j, "b_value", p->b_value);
 }
 
+static void describe_norm(ml_json *j, const ml_norm_params *p) {
+    ml_json_int(j, "rows", p->rows);
+    ml_json_int(j, "length", p->length);
+    ml_json_number(j, "eps", (double)p->eps);
+    ml_json_bool(j, "weight", p->has_weight);
+    ml_json_bool(j, "bias", p->has_offset);
+    ml_json_bool(j, "residual", p->has_residual);
+}
+
+static void describe_rope(ml_json *j, const ml_rope_params *p) {
+    ml_json_int(j, "length", p->length);
+    ml_json_int(j, "width", p->width);
+    ml_json_int(j, "dims", p->dims);
+    ml_json_bool(j, "offsets", p->offsets != NULL);
+    if (!p->offsets)
+        ml_json_int(j, "offset", p->offset);
+    ml_json_number(j, "base", p->base);
+    ml_json_number(j, "scale", p->scale);
+    ml_json_bool(j, "interleaved", p->interleaved);
+}
+
 void ml_describe_op(ml_json *j, const ml_op *op) {
     ml_json_string(j, "dtype", ml_dtype_name(op->out[0].dtype));
     describe_views(j, "dtypes", op, view_dtype);
@@ -187,6 +218,16 @@ void ml_describe_op(ml_json *j, const ml_op *op) {
         break;
     case ML_OP_FILL:
         ml_json_number(j, "value", op->fill.value);
+        break;
+    case ML_OP_LAYER_NORM:
+    case ML_OP_RMS_NORM:
+        describe_norm(j, &op->norm);
+        break;
+    case ML_OP_GELU:
+        ml_json_string(j, "approximate", op->activate.activation == ML_ACT_GELU_TANH ? "tanh" : "none");
+        break;
+    case ML_OP_ROPE:
+        describe_rope(j, &op->rope);
         break;
     default:
         break;

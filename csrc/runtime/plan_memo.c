@@ -55,6 +55,9 @@ static uint64_t float_bits(float f) {
  */
 _Static_assert(sizeof(ml_matmul_params) == 64, "ml_matmul_params changed: sign the new field");
 _Static_assert(sizeof(ml_binary_params) == 24, "ml_binary_params changed: sign the new field");
+_Static_assert(sizeof(ml_norm_params) == 24, "ml_norm_params changed: sign the new field");
+_Static_assert(sizeof(ml_activate_params) == 4, "ml_activate_params changed: sign the new field");
+_Static_assert(sizeof(ml_rope_params) == 64, "ml_rope_params changed: sign the new field");
 
 /* The kinds that are worth it: their plans are small beside a tiny operation. */
 static bool add_params(signature *s, const ml_op *op, const ml_caps *caps) {
@@ -78,6 +81,20 @@ static bool add_params(signature *s, const ml_op *op, const ml_caps *caps) {
         return true;
     case ML_OP_COPY:
     case ML_OP_FILL:
+        return true;
+    case ML_OP_LAYER_NORM: /* which operands there are is signed with the views */
+    case ML_OP_RMS_NORM:
+        s->at[s->words++] = (uint64_t)op->norm.rows;
+        s->at[s->words++] = (uint64_t)op->norm.length;
+        return true;
+    case ML_OP_GELU:
+    case ML_OP_SILU:
+    case ML_OP_SWIGLU:
+        s->at[s->words++] = (uint64_t)op->activate.activation;
+        return true;
+    case ML_OP_ROPE:
+        s->at[s->words++] = (uint64_t)op->rope.dims;
+        s->at[s->words++] = (uint64_t)op->rope.interleaved | (uint64_t)(op->rope.offsets != NULL) << 1;
         return true;
     default:
         return false;

@@ -68,7 +68,7 @@ int mlpy_arg_bool(PyObject *o, bool *out) {
     return 0;
 }
 
-int mlpy_arg_float(PyObject *o, const char *name, float *out) {
+int mlpy_arg_double(PyObject *o, const char *name, double *out) {
     if (!o)
         return 0;
     double value = PyFloat_AsDouble(o);
@@ -77,6 +77,14 @@ int mlpy_arg_float(PyObject *o, const char *name, float *out) {
             PyErr_Format(PyExc_TypeError, "%s must be a number, not %.100s", name, Py_TYPE(o)->tp_name);
         return -1;
     }
+    *out = value;
+    return 0;
+}
+
+int mlpy_arg_float(PyObject *o, const char *name, float *out) {
+    double value = (double)*out;
+    if (mlpy_arg_double(o, name, &value) < 0)
+        return -1;
     *out = (float)value;
     return 0;
 }
@@ -133,6 +141,15 @@ static int mlpy_arg_word(PyObject *o, const char *name, const mlpy_word *words, 
     }
     PyErr_Format(PyExc_ValueError, "%s: %R is none of %s", name, o, accepted);
     return -1;
+}
+
+int mlpy_arg_approximate(PyObject *o, bool *tanh_form) {
+    static const mlpy_word words[] = {{"none", 0}, {"tanh", 1}, {NULL, 0}};
+    int value = *tanh_form;
+    if (mlpy_arg_word(o, "approximate", words, &value) < 0)
+        return -1;
+    *tanh_form = value != 0;
+    return 0;
 }
 
 int mlpy_arg_activation(PyObject *o, ml_activation *out) {

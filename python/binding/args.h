@@ -15,10 +15,12 @@
     X(array2string)                                                                                                    \
     X(asarray)                                                                                                         \
     X(astype)                                                                                                          \
+    X(approximate)                                                                                                     \
     X(attn_mask)                                                                                                       \
     X(axis)                                                                                                            \
     X(b)                                                                                                               \
     X(backend)                                                                                                         \
+    X(base)                                                                                                            \
     X(beta)                                                                                                            \
     X(bfloat16)                                                                                                        \
     X(bias)                                                                                                            \
@@ -29,8 +31,12 @@
     X(copy)                                                                                                            \
     X(ctx)                                                                                                             \
     X(device)                                                                                                          \
+    X(dims)                                                                                                            \
     X(dl_device)                                                                                                       \
     X(dtype)                                                                                                           \
+    X(eps)                                                                                                             \
+    X(gate)                                                                                                            \
+    X(interleaved)                                                                                                     \
     X(is_causal)                                                                                                       \
     X(key)                                                                                                             \
     X(mask)                                                                                                            \
@@ -40,10 +46,12 @@
     X(name)                                                                                                            \
     X(numpy)                                                                                                           \
     X(obj)                                                                                                             \
+    X(offset)                                                                                                          \
     X(op)                                                                                                              \
     X(out)                                                                                                             \
     X(query)                                                                                                           \
     X(query_offset)                                                                                                    \
+    X(residual)                                                                                                        \
     X(row_counts)                                                                                                      \
     X(scale)                                                                                                           \
     X(shape)                                                                                                           \
@@ -53,6 +61,7 @@
     X(strict)                                                                                                          \
     X(transpose_a)                                                                                                     \
     X(transpose_b)                                                                                                     \
+    X(up)                                                                                                              \
     X(value)                                                                                                           \
     X(variant)                                                                                                         \
     X(view)                                                                                                            \
@@ -90,8 +99,10 @@ int mlpy_parse(const mlpy_state *st, const mlpy_signature *sig, PyObject *const 
 /* Conversions; NULL leaves *out as it is (the default). Return 0, or -1 with an exception that names the parameter. */
 int mlpy_arg_bool(PyObject *o, bool *out);
 int mlpy_arg_float(PyObject *o, const char *name, float *out);
+int mlpy_arg_double(PyObject *o, const char *name, double *out);
 int mlpy_arg_int64(PyObject *o, const char *name, int64_t *out);
-int mlpy_arg_copy(PyObject *o, int *out); /* None: -1, else 0 or 1 */
+int mlpy_arg_copy(PyObject *o, int *out);               /* None: -1, else 0 or 1 */
+int mlpy_arg_approximate(PyObject *o, bool *tanh_form); /* "none" or "tanh" */
 int mlpy_arg_activation(PyObject *o, ml_activation *out);
 int mlpy_arg_backend(PyObject *o, ml_matmul_backend *out);
 int mlpy_arg_variant(PyObject *o, ml_variant_force *out);

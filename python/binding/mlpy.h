@@ -255,6 +255,9 @@ typedef struct mlpy_call {
     PyObject *kwnames;
 } mlpy_call;
 
+/* The operations of ops_blocks.c. */
+#define MLPY_BLOCK_OPS(X) X(layer_norm) X(rms_norm) X(gelu) X(silu) X(swiglu) X(rope)
+
 /* The one list of operations: each is a function of the module and a method of Context. */
 #define MLPY_OPS(X)                                                                                                    \
     X(matmul)                                                                                                          \
@@ -273,14 +276,21 @@ typedef struct mlpy_call {
     X(add)                                                                                                             \
     X(subtract)                                                                                                        \
     X(multiply)                                                                                                        \
-    X(divide)
+    X(divide)                                                                                                          \
+    MLPY_BLOCK_OPS(X)
 
 #define MLPY_OP_DECLARE(name)                                                                                          \
     PyObject *mlpy_method_##name(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);          \
     extern const char mlpy_doc_##name[], mlpy_method_doc_##name[];
 MLPY_OPS(MLPY_OP_DECLARE)
 #undef MLPY_OP_DECLARE
+#define MLPY_BLOCK_DECLARE(name) PyObject *mlpy_op_##name(const mlpy_call *call);
+MLPY_BLOCK_OPS(MLPY_BLOCK_DECLARE)
+#undef MLPY_BLOCK_DECLARE
 extern PyMethodDef mlpy_op_functions[];
+
+/* The context of a call: that of a method, else the argument ctx. *out stays NULL when neither is given. */
+int mlpy_given_context(const mlpy_call *call, PyObject *arg, ml_context **out);
 
 /* The element-wise operation kind of two objects into out (NULL: a new tensor). */
 typedef struct mlpy_binary_call {

@@ -11,8 +11,7 @@ ml_context *mlpy_pick_context(mlpy_state *st, ml_context *given, PyObject *const
     return mlpy_default_context(st);
 }
 
-/* The context of a call: that of a method, else the argument ctx. *out stays NULL when neither is given. */
-static int given_context(const mlpy_call *call, PyObject *arg, ml_context **out) {
+int mlpy_given_context(const mlpy_call *call, PyObject *arg, ml_context **out) {
     *out = call->ctx;
     if (!arg || arg == Py_None)
         return 0;
@@ -128,7 +127,7 @@ static PyObject *matmul_with(const mlpy_call *call, const char *function, ml_mat
     ml_matmul_args args = ML_MATMUL_DEFAULTS;
     args.backend = backend;
     if (mlpy_parse(call->st, &sig, call->args, call->nargs, call->kwnames, v) < 0 ||
-        given_context(call, v[CTX], &ctx) < 0 || mlpy_arg_bool(v[TA], &args.transpose_a) < 0 ||
+        mlpy_given_context(call, v[CTX], &ctx) < 0 || mlpy_arg_bool(v[TA], &args.transpose_a) < 0 ||
         mlpy_arg_bool(v[TB], &args.transpose_b) < 0 || mlpy_arg_float(v[ALPHA], "alpha", &args.alpha) < 0 ||
         mlpy_arg_float(v[BETA], "beta", &args.beta) < 0 || mlpy_arg_activation(v[ACT], &args.activation) < 0 ||
         mlpy_arg_backend(v[BACKEND], &args.backend) < 0 || mlpy_arg_variant(v[VARIANT], &args.variant) < 0)
@@ -158,7 +157,7 @@ static PyObject *op_addmm(const mlpy_call *call) {
     ml_matmul_args args = ML_MATMUL_DEFAULTS;
     args.beta = 1.0f;
     if (mlpy_parse(call->st, &sig, call->args, call->nargs, call->kwnames, v) < 0 ||
-        given_context(call, v[CTX], &ctx) < 0 || mlpy_arg_float(v[ALPHA], "alpha", &args.alpha) < 0 ||
+        mlpy_given_context(call, v[CTX], &ctx) < 0 || mlpy_arg_float(v[ALPHA], "alpha", &args.alpha) < 0 ||
         mlpy_arg_float(v[BETA], "beta", &args.beta) < 0)
         return NULL;
     if (v[C] == Py_None) {
@@ -177,7 +176,7 @@ static PyObject *op_linear(const mlpy_call *call) {
     ml_matmul_args args = ML_MATMUL_DEFAULTS;
     args.transpose_b = true;
     if (mlpy_parse(call->st, &sig, call->args, call->nargs, call->kwnames, v) < 0 ||
-        given_context(call, v[CTX], &ctx) < 0 || mlpy_arg_activation(v[ACT], &args.activation) < 0)
+        mlpy_given_context(call, v[CTX], &ctx) < 0 || mlpy_arg_activation(v[ACT], &args.activation) < 0)
         return NULL;
     return run_matmul(call, ctx, &(matmul_objects){v[X], v[WEIGHT], NULL, v[BIAS], v[OUT]}, &args);
 }
@@ -195,7 +194,7 @@ static PyObject *dispatch_with(const mlpy_call *call, const char *function, bool
     ml_context *ctx;
     ml_matmul_args args = ML_MATMUL_DEFAULTS;
     if (mlpy_parse(call->st, &sig, call->args, call->nargs, call->kwnames, v) < 0 ||
-        given_context(call, v[CTX], &ctx) < 0 || mlpy_arg_bool(v[TA], &args.transpose_a) < 0 ||
+        mlpy_given_context(call, v[CTX], &ctx) < 0 || mlpy_arg_bool(v[TA], &args.transpose_a) < 0 ||
         mlpy_arg_bool(v[TB], &args.transpose_b) < 0 || mlpy_arg_float(v[ALPHA], "alpha", &args.alpha) < 0 ||
         mlpy_arg_float(v[BETA], "beta", &args.beta) < 0)
         return NULL;
@@ -230,7 +229,7 @@ static PyObject *op_matmul_bias_add(const mlpy_call *call) {
     ml_context *ctx;
     ml_matmul_args args = ML_MATMUL_DEFAULTS;
     if (mlpy_parse(call->st, &sig, call->args, call->nargs, call->kwnames, v) < 0 ||
-        given_context(call, v[CTX], &ctx) < 0 || mlpy_arg_bool(v[TA], &args.transpose_a) < 0 ||
+        mlpy_given_context(call, v[CTX], &ctx) < 0 || mlpy_arg_bool(v[TA], &args.transpose_a) < 0 ||
         mlpy_arg_bool(v[TB], &args.transpose_b) < 0)
         return NULL;
     if (v[BIAS] == Py_None) {
@@ -269,7 +268,8 @@ static PyObject *op_matmul_ragged(const mlpy_call *call) {
     PyObject *v[N], *result = NULL;
     ml_context *ctx;
     Py_ssize_t groups = 0;
-    if (mlpy_parse(st, &sig, call->args, call->nargs, call->kwnames, v) < 0 || given_context(call, v[CTX], &ctx) < 0)
+    if (mlpy_parse(st, &sig, call->args, call->nargs, call->kwnames, v) < 0 ||
+        mlpy_given_context(call, v[CTX], &ctx) < 0)
         return NULL;
     mlpy_enter(st);
     PyObject *const objects[] = {v[A], v[B], v[OUT]};
@@ -387,7 +387,7 @@ static PyObject *op_softmax(const mlpy_call *call) {
     ml_context *ctx;
     ml_softmax_args args = ML_SOFTMAX_DEFAULTS;
     if (mlpy_parse(call->st, &sig, call->args, call->nargs, call->kwnames, v) < 0 ||
-        given_context(call, v[CTX], &ctx) < 0 || axis_from(v[AXIS], &args.axis) < 0 ||
+        mlpy_given_context(call, v[CTX], &ctx) < 0 || axis_from(v[AXIS], &args.axis) < 0 ||
         mlpy_arg_bool(v[CAUSAL], &args.causal) < 0 ||
         mlpy_arg_int64(v[OFFSET] == Py_None ? NULL : v[OFFSET], "query_offset", &args.query_offset) < 0 ||
         mlpy_arg_float(v[SCALE], "scale", &args.scale) < 0 || mlpy_arg_softmax_variant(v[VARIANT], &args.variant) < 0)
@@ -403,7 +403,7 @@ static PyObject *op_log_softmax(const mlpy_call *call) {
     ml_softmax_args args = ML_SOFTMAX_DEFAULTS;
     args.log = true;
     if (mlpy_parse(call->st, &sig, call->args, call->nargs, call->kwnames, v) < 0 ||
-        given_context(call, v[CTX], &ctx) < 0 || axis_from(v[AXIS], &args.axis) < 0)
+        mlpy_given_context(call, v[CTX], &ctx) < 0 || axis_from(v[AXIS], &args.axis) < 0)
         return NULL;
     return run_softmax(call, ctx, &(softmax_objects){.x = v[X], .out = v[OUT]}, &args);
 }
@@ -516,7 +516,7 @@ static PyObject *op_scaled_dot_product_attention(const mlpy_call *call) {
     ml_context *ctx;
     ml_sdpa_args args = ML_SDPA_DEFAULTS;
     if (mlpy_parse(call->st, &sig, call->args, call->nargs, call->kwnames, v) < 0 ||
-        given_context(call, v[CTX], &ctx) < 0 || mlpy_arg_bool(v[CAUSAL], &args.causal) < 0 ||
+        mlpy_given_context(call, v[CTX], &ctx) < 0 || mlpy_arg_bool(v[CAUSAL], &args.causal) < 0 ||
         optional_int64(v[OFFSET], "query_offset", &args.query_offset) < 0 ||
         sdpa_limits(call->st, v[WINDOW], v[SOFTCAP], &args) < 0 || mlpy_arg_sdpa_variant(v[VARIANT], &args.variant) < 0)
         return NULL;
@@ -539,7 +539,7 @@ static PyObject *binary_with(const mlpy_call *call, const char *function, ml_bin
     PyObject *v[4];
     mlpy_binary_call binary = {.kind = kind};
     if (mlpy_parse(call->st, &sig, call->args, call->nargs, call->kwnames, v) < 0 ||
-        given_context(call, v[3], &binary.ctx) < 0)
+        mlpy_given_context(call, v[3], &binary.ctx) < 0)
         return NULL;
     binary.a = v[0];
     binary.b = v[1];
@@ -559,6 +559,14 @@ static PyObject *op_multiply(const mlpy_call *call) {
 static PyObject *op_divide(const mlpy_call *call) {
     return binary_with(call, "divide", ML_DIV);
 }
+
+/* ---- ops_blocks.c ------------------------------------------------------------------------------------------------ */
+
+#define MLPY_ELSEWHERE(name)                                                                                           \
+    static PyObject *op_##name(const mlpy_call *call) {                                                                \
+        return mlpy_op_##name(call);                                                                                   \
+    }
+MLPY_BLOCK_OPS(MLPY_ELSEWHERE)
 
 /* ---- tables ------------------------------------------------------------------------------------------------------ */
 

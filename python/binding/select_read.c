@@ -339,6 +339,96 @@ static int read_simple(PyObject *dict, ml_op *op) {
     return read_operand(dict, "out", &op->out[0]);
 }
 
+/* {rows, length, eps, weight, bias, residual}; operands x, weight, bias, residual, out, sum. */
+static int read_norm(PyObject *dict, ml_op *op) {
+#define AT(f) offsetof(ml_norm_params, f)
+    static const field fields[] = {{"rows", FIELD_LONG, AT(rows), NULL},
+                                   {"length", FIELD_LONG, AT(length), NULL},
+                                   {"eps", FIELD_FLOAT, AT(eps), NULL},
+                                   {"weight", FIELD_BOOL, AT(has_weight), NULL},
+                                   {"bias", FIELD_BOOL, AT(has_offset), NULL},
+                                   {"residual", FIELD_BOOL, AT(has_residual), NULL},
+                                   OPERAND_FIELDS};
+#undef AT
+    static const char *const names[] = {"x", "weight", "bias", "residual", "out", "sum"};
+    ml_norm_params *p = &op->norm;
+    *p = (ml_norm_params){.rows = 1, .length = 1};
+    if (READ(dict, fields, p) < 0)
+        return -1;
+    op->n_in = 4;
+    op->n_out = p->has_residual ? 2 : 1;
+    int64_t shape[] = {p->rows, p->length};
+    for (int i = 0; i < 6; i++) {
+        ml_view *v = i < 4 ? &op->in[i] : &op->out[i - 4];
+        const bool vector = i == ML_IN_WEIGHT || i == ML_IN_OFFSET;
+        set_shape(v, vector ? 1 : 2, vector ? &shape[1] : shape);
+        if (read_operand(dict, names[i], v) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* {rows, cols, activation}; operands x (swiglu: x, up), out. */
+static int read_activate(PyObject *dict, ml_op *op) {
+    struct {
+        int64_t rows, cols;
+        int activation;
+    } c = {1, 1, 0};
+#define AT(f) ((size_t)((char *)&c.f - (char *)&c))
+    const field fields[] = {{"rows", FIELD_LONG, AT(rows), NULL},
+                            {"cols", FIELD_LONG, AT(cols), NULL},
+                            {"activation", FIELD_CHOICE, AT(activation), activation_names},
+                            OPERAND_FIELDS};
+#undef AT
+    if (READ(dict, fields, &c) < 0)
+        return -1;
+    op->activate.activation = (ml_activation)c.activation;
+    op->n_in = op->kind == ML_OP_SWIGLU ? 2 : 1;
+    op->n_out = 1;
+    int64_t shape[] = {c.rows, c.cols};
+    set_shape(&op->in[0], 2, shape);
+    set_shape(&op->in[1], 2, shape);
+    set_shape(&op->out[0], 2, shape);
+    return read_operand(dict, "x", &op->in[0]) < 0 || read_operand(dict, "up", &op->in[1]) < 0 ||
+                   read_operand(dict, "out", &op->out[0]) < 0
+               ? -1
+               : 0;
+}
+
+/* {rows, length, width, dims = width, interleaved, offsets (whether there is a list), scale}; operands x, out. */
+static int read_rope(PyObject *dict, ml_op *op) {
+    static const int64_t list[1] = {0};
+    struct {
+        int64_t rows, length, width, dims, offset;
+        bool interleaved, offsets;
+    } c = {1, 1, 2, 0, 0, false, false};
+#define AT(f) ((size_t)((char *)&c.f - (char *)&c))
+    const field fields[] = {{"rows", FIELD_LONG, AT(rows), NULL},
+                            {"length", FIELD_LONG, AT(length), NULL},
+                            {"width", FIELD_LONG, AT(width), NULL},
+                            {"dims", FIELD_LONG, AT(dims), NULL},
+                            {"offset", FIELD_LONG, AT(offset), NULL},
+                            {"interleaved", FIELD_BOOL, AT(interleaved), NULL},
+                            {"offsets", FIELD_BOOL, AT(offsets), NULL},
+                            OPERAND_FIELDS};
+#undef AT
+    if (READ(dict, fields, &c) < 0)
+        return -1;
+    op->rope = (ml_rope_params){.length = c.length,
+                                .width = c.width,
+                                .dims = c.dims ? c.dims : c.width,
+                                .offset = c.offset,
+                                .offsets = c.offsets ? list : NULL,
+                                .base = 10000.0,
+                                .scale = 1.0,
+                                .interleaved = c.interleaved};
+    op->n_in = op->n_out = 1;
+    int64_t shape[] = {c.rows, c.length, c.width};
+    set_shape(&op->in[0], 3, shape);
+    set_shape(&op->out[0], 3, shape);
+    return read_operand(dict, "x", &op->in[0]) < 0 || read_operand(dict, "out", &op->out[0]) < 0 ? -1 : 0;
+}
+
 static int read_op_kind(const char *name, ml_op_kind *out) {
     for (int kind = 0; kind < ML_OP_KIND_COUNT; kind++) {
         if (strcmp(name, ml_op_name((ml_op_kind)kind)) == 0) {
@@ -365,6 +455,15 @@ int mlpy_read_case(const char *op_name, PyObject *dict, ml_op *op) {
     case ML_OP_COPY:
     case ML_OP_FILL:
         return read_simple(dict, op);
+    case ML_OP_LAYER_NORM:
+    case ML_OP_RMS_NORM:
+        return read_norm(dict, op);
+    case ML_OP_GELU:
+    case ML_OP_SILU:
+    case ML_OP_SWIGLU:
+        return read_activate(dict, op);
+    case ML_OP_ROPE:
+        return read_rope(dict, op);
     default:
         PyErr_Format(PyExc_ValueError, "operation %s cannot be made up", op_name);
         return -1;

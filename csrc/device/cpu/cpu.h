@@ -35,6 +35,11 @@ ml_status ml_cpu_matmul_gemv(const ml_encode_args *args);
 ml_status ml_cpu_matmul_mps(const ml_encode_args *args);
 
 ml_status ml_cpu_softmax(const ml_encode_args *args);
+/* Layer norm and rms norm. */
+ml_status ml_cpu_norm(const ml_encode_args *args);
+/* GELU, SiLU and SwiGLU. */
+ml_status ml_cpu_activate(const ml_encode_args *args);
+ml_status ml_cpu_rope(const ml_encode_args *args);
 
 /* Fused attention, both variants; the softmax in the middle of a composed one (ml_softmax_params.scores). */
 ml_status ml_cpu_sdpa(const ml_encode_args *args);

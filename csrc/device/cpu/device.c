@@ -144,6 +144,15 @@ static ml_status cpu_encode(ml_device *dev, void *command_buffer, ml_encode_args
         return ml_cpu_copy(args);
     case ML_OP_FILL:
         return ml_cpu_fill(args);
+    case ML_OP_LAYER_NORM:
+    case ML_OP_RMS_NORM:
+        return ml_cpu_norm(args);
+    case ML_OP_GELU:
+    case ML_OP_SILU:
+    case ML_OP_SWIGLU:
+        return ml_cpu_activate(args);
+    case ML_OP_ROPE:
+        return ml_cpu_rope(args);
     default:
         return ml_fail(ML_ERR_UNSUPPORTED, "cpu: %s has no kernel on this device", ml_op_name(args->op->kind));
     }

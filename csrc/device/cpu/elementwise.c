@@ -255,7 +255,7 @@ ml_status ml_cpu_binary(const ml_encode_args *args) {
     if (job.integer && ((!a && !fits_i32(p->a_value)) || (!b && !fits_i32(p->b_value))))
         return ml_fail(ML_ERR_DTYPE, "binary operation: %g does not fit an integer operand's dtype",
                        a ? p->b_value : p->a_value);
-    ml_ew_run(job.impl, views, n, binary_tile, &job);
+    ml_ew_run(job.impl, views, n, &(ml_ew_work){binary_tile, &job, 1});
     if (atomic_load(&job.out_of_range))
         return ml_fail(ML_ERR_DTYPE, "binary operation: a result does not fit %s", ml_dtype_name(job.dtypes[0]));
     return ML_OK;
@@ -335,7 +335,7 @@ static void copy_tile(void *arg, const ml_ew_tile *tile) {
 ml_status ml_cpu_copy(const ml_encode_args *args) {
     const ml_view views[2] = {args->op->out[0], args->op->in[0]};
     copy_job job = {.impl = impl_of(args), .to = views[0].dtype, .from = views[1].dtype};
-    ml_ew_run(job.impl, views, 2, copy_tile, &job);
+    ml_ew_run(job.impl, views, 2, &(ml_ew_work){copy_tile, &job, 1});
     if (atomic_load(&job.out_of_range))
         return ml_fail(ML_ERR_DTYPE, "copy: a value is NaN or out of the range of %s", ml_dtype_name(job.to));
     return ML_OK;
@@ -385,6 +385,6 @@ ml_status ml_cpu_fill(const ml_encode_args *args) {
         job.element.u8 = value != 0;
     else
         ml_store_element(out->dtype, &job.element, value);
-    ml_ew_run(impl_of(args), out, 1, fill_tile, &job);
+    ml_ew_run(impl_of(args), out, 1, &(ml_ew_work){fill_tile, &job, 1});
     return ML_OK;
 }

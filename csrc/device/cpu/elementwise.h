@@ -70,6 +70,11 @@ typedef void (*ml_ew_tile_fn)(void *arg, const ml_ew_tile *tile);
 /* Calls fn for tiles that cover the n views (same shape, views[0] is written, no element of it twice) once; in several
  * threads when there is enough to do. Operands that run across the rows of views[0] come transposed through a small
  * buffer, so that their cache lines are read once. */
-void ml_ew_run(const ml_elementwise_impl *impl, const ml_view *views, int n, ml_ew_tile_fn fn, void *arg);
+typedef struct ml_ew_work {
+    ml_ew_tile_fn fn;
+    void *arg;
+    int64_t cost; /* of an element, in units of a copied one: decides when threads are worth waking */
+} ml_ew_work;
+void ml_ew_run(const ml_elementwise_impl *impl, const ml_view *views, int n, const ml_ew_work *work);
 
 #endif

@@ -56,7 +56,8 @@ static int nearest_dim(const nest *t, int v) {
     return best;
 }
 
-static void plan_tiles(nest *t) {
+static void plan_tiles(nest *t, int64_t cost) {
+    const int64_t most = TILE_ELEMENTS / cost; /* so that a tile does not outgrow a task */
     t->col = t->ndim - 1;
     t->row = t->ndim - 2;
     bool any_cross = false;
@@ -74,8 +75,8 @@ static void plan_tiles(nest *t) {
         t->tile_cols = cols < CROSS_COLS ? cols : CROSS_COLS;
         t->tile_rows = rows < CROSS_ROWS ? rows : CROSS_ROWS;
     } else {
-        t->tile_cols = cols < TILE_ELEMENTS ? cols : TILE_ELEMENTS;
-        int64_t fit = TILE_ELEMENTS / t->tile_cols;
+        t->tile_cols = cols < most ? cols : most;
+        int64_t fit = most / t->tile_cols;
         t->tile_rows = rows < fit ? rows : fit;
     }
 }
@@ -135,14 +136,14 @@ static void nest_task(void *arg, int64_t task, int worker) {
         run_tile(t, i);
 }
 
-void ml_ew_run(const ml_elementwise_impl *impl, const ml_view *views, int n, ml_ew_tile_fn fn, void *arg) {
+void ml_ew_run(const ml_elementwise_impl *impl, const ml_view *views, int n, const ml_ew_work *work) {
     int64_t elements = ml_view_size(&views[0]);
     if (elements == 0)
         return;
     ml_view merged[ML_EW_MAX_VIEWS];
     memcpy(merged, views, (size_t)n * sizeof *views);
     ml_views_coalesce(merged, n, true);
-    nest t = {.impl = impl, .fn = fn, .arg = arg, .n = n, .ndim = merged[0].ndim};
+    nest t = {.impl = impl, .fn = work->fn, .arg = work->arg, .n = n, .ndim = merged[0].ndim};
     for (int v = 0; v < n; v++) {
         t.data[v] = ml_view_data(&merged[v]);
         t.size[v] = (int64_t)ml_dtype_size_of(merged[v].dtype);
@@ -156,13 +157,13 @@ void ml_ew_run(const ml_elementwise_impl *impl, const ml_view *views, int n, ml_
             t.strides[v][0] = 1;
     }
     flip_negative(&t);
-    plan_tiles(&t);
+    plan_tiles(&t, work->cost);
     t.tiles = elements / t.shape[t.col] * ceil_div(t.shape[t.col], t.tile_cols);
     if (t.row >= 0)
         t.tiles = t.tiles / t.shape[t.row] * ceil_div(t.shape[t.row], t.tile_rows);
     t.tiles_per_task = t.tiles;
-    if (elements >= PARALLEL_ELEMENTS) {
-        int64_t tasks = elements / TASK_ELEMENTS;
+    if (elements >= PARALLEL_ELEMENTS / work->cost) {
+        int64_t tasks = elements / (TASK_ELEMENTS / work->cost);
         int64_t most = 8 * (int64_t)ml_get_num_threads(); /* enough to even out, without an exchange per tile */
         t.tiles_per_task = ceil_div(t.tiles, tasks < most ? tasks : most);
     }

@@ -20,12 +20,18 @@
  *             elementwise_kernels.inc  ml_elementwise_impl
  *             softmax_kernels.inc      ml_softmax_impl
  *             sdpa_kernels.inc         ml_sdpa_impl
+ *             norm_kernels.inc         ml_norm_impl
+ *             activate_kernels.inc     ml_activate_impl
+ *             rope_kernels.inc         ml_rope_impl
  *             vendor_kernels.inc       ignored: the library is loaded at run time (write `none`)
  *
  * A list is included twice, first to declare the tables and then to make the rows, so it holds nothing but rows,
  * comments and #if for the architecture: rows for x86 tiers stand inside #if defined(__x86_64__), those for NEON inside
  * #if defined(__aarch64__).
  */
+#include "device/cpu/activate.h"
+#include "device/cpu/norm.h"
+#include "device/cpu/rope.h"
 #include "device/cpu/sdpa.h"
 #include "device/cpu/softmax.h"
 
@@ -44,6 +50,16 @@
 #undef ML_KERNEL
 #define ML_KERNEL(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, impl) extern const ml_sdpa_impl impl;
 #include "device/cpu/sdpa_kernels.inc"
+#undef ML_KERNEL
+#define ML_KERNEL(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, impl) extern const ml_norm_impl impl;
+#include "device/cpu/norm_kernels.inc"
+#undef ML_KERNEL
+#define ML_KERNEL(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, impl)                                  \
+    extern const ml_activate_impl impl;
+#include "device/cpu/activate_kernels.inc"
+#undef ML_KERNEL
+#define ML_KERNEL(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, impl) extern const ml_rope_impl impl;
+#include "device/cpu/rope_kernels.inc"
 #undef ML_KERNEL
 
 #define ML_ROW(name_, op_, family_, dtypes_, supports_, isa_, rank_, mr_, nr_, max_n_, impl_)                          \
@@ -67,6 +83,9 @@ const ml_kernel_desc ml_cpu_kernels[] = {
 #include "device/cpu/elementwise_kernels.inc"
 #include "device/cpu/softmax_kernels.inc"
 #include "device/cpu/sdpa_kernels.inc"
+#include "device/cpu/norm_kernels.inc"
+#include "device/cpu/activate_kernels.inc"
+#include "device/cpu/rope_kernels.inc"
 #undef ML_KERNEL
 #define ML_KERNEL(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, impl)                                  \
     ML_ROW(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, NULL)

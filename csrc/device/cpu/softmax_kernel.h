@@ -2,38 +2,13 @@
  * defines TABLE (the tier's ml_softmax_impl), CONVERT (its ml_elementwise_impl) and MATH (its ml_vmath_impl). */
 #include "device/cpu/cpu.h"
 #include "device/cpu/softmax.h"
+#include "device/cpu/vector_typed.h"
 #include "device/cpu/vmath.h"
 
 extern const ml_softmax_impl TABLE;
 extern const ml_elementwise_impl CONVERT;
 
 enum { CHAINS = 4 }; /* vectors in flight: covers the latency of an addition */
-
-V_FN vf load_as(ml_dtype dtype, const void *p) {
-    return dtype == ML_F16 ? v_from_f16(p) : dtype == ML_BF16 ? v_from_bf16(p) : v_load(p);
-}
-V_FN void store_as(ml_dtype dtype, void *p, vf v) {
-    if (dtype == ML_F16)
-        v_to_f16(p, v);
-    else if (dtype == ML_BF16)
-        v_to_bf16(p, v);
-    else
-        v_store(p, v);
-}
-V_FN const void *at(ml_dtype dtype, const void *p, int64_t i) {
-    return (const char *)p + i * (dtype == ML_F32 ? 4 : 2);
-}
-V_FN vf load_tail_as(ml_dtype dtype, const void *p, int64_t n) {
-    return dtype == ML_F16 ? v_from_f16_n(p, n) : dtype == ML_BF16 ? v_from_bf16_n(p, n) : v_load_n(p, n, 0.0f);
-}
-V_FN void store_tail_as(ml_dtype dtype, void *p, vf v, int64_t n) {
-    if (dtype == ML_F16)
-        v_to_f16_n(p, v, n);
-    else if (dtype == ML_BF16)
-        v_to_bf16_n(p, v, n);
-    else
-        v_store_n(p, v, n);
-}
 
 /* ---- masks ------------------------------------------------------------------------------------------------------- */
 

@@ -17,6 +17,8 @@
  *   ..._n(p, n)              the first n < VW elements; memory beyond them is not touched
  *   v_load_n(p, n, rest)     with `rest` in the other lanes
  *   v_from_bool(p)           VW bytes, true where not zero
+ *   v_swap_pairs(a)          lanes 1 0 3 2 ...; not in the scalar tier
+ *   v_any_nan(a, b)          whether a lane of either is NaN
  *   v_sum(v) v_largest(v)    of the lanes, always in the same order; v_largest: no lane is NaN
  */
 #ifndef ML_CPU_VECTOR_H
@@ -196,6 +198,12 @@ V_FN void v_to_bf16_n(void *p, vf v, int64_t n) {
 V_FN vm v_from_bool(const void *p) {
     const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p));
     return _mm256_castsi256_ps(_mm256_cmpgt_epi32(wide, _mm256_setzero_si256()));
+}
+V_FN vf v_swap_pairs(vf a) {
+    return _mm256_permute_ps(a, 0xb1);
+}
+V_FN int v_any_nan(vf a, vf b) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_UNORD_Q));
 }
 V_FN float v_sum(vf v) {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));

@@ -138,6 +138,12 @@ V_FN vm v_from_bool(const void *p) {
     const __m128i bytes = _mm_loadu_si128(p);
     return _mm_test_epi8_mask(bytes, bytes);
 }
+V_FN vf v_swap_pairs(vf a) {
+    return _mm512_permute_ps(a, 0xb1);
+}
+V_FN int v_any_nan(vf a, vf b) {
+    return _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q);
+}
 V_FN float v_sum(vf v) {
     return _mm512_reduce_add_ps(v);
 }

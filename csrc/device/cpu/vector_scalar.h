@@ -125,6 +125,12 @@ V_FN void v_to_bf16_n(void *p, vf v, int64_t n) {
 V_FN vm v_from_bool(const void *p) {
     return *(const uint8_t *)p != 0;
 }
+V_FN vf v_swap_pairs(vf a) { /* a pair does not fit: callers do without */
+    return a;
+}
+V_FN int v_any_nan(vf a, vf b) {
+    return a != a || b != b;
+}
 V_FN float v_sum(vf v) {
     return v;
 }

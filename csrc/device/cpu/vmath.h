@@ -1,5 +1,5 @@
-/* exp, exp2, log, tanh and erf on vectors of f32, in every tier the same code over the primitives of vector_<tier>.h,
- * which is to be included first.
+/* exp, exp2, log, tanh, erf, sine and cosine on vectors of f32, in every tier the same code over the primitives of
+ * vector_<tier>.h, which is to be included first.
  *
  * Largest errors in units in the last place (ulp), found over every float; tests/checkasm asserts them on a dense grid
  * and over every f16 value: ML_VMATH_ULP_... of vmath_impl.h. A NaN stays a NaN, infinities give the mathematical
@@ -115,6 +115,41 @@ V_FN vf v_erf(vf x) {
     q = v_fma(q, b, v_set1(0x1.1d1be6p-12f));
     const vf far = v_copysign(v_sub(v_set1(1.0f), v_exp2_reduced(q)), x);
     return v_select(v_less(a, v_set1(1.0f)), near, far);
+}
+
+/* Sine and cosine of 2 pi x, that is of x turns, for |x| < 2^20; NaN for NaN. What is left of x after whole quarter
+ * turns is exact and at most an eighth: the polynomials are within 2^-28.0 of sin(2 pi r) and 2^-31.0 of cos(2 pi r).
+ */
+V_FN void v_sincos_turns(vf x, vf *sine, vf *cosine) {
+    const vf f = v_sub(x, v_round(x)), q = v_round(v_mul(f, v_set1(4.0f)));
+    const vf r = v_fma(q, v_set1(-0.25f), f), z = v_mul(r, r);
+    vf s = v_set1(-0x1.2d791ap+6f);
+    s = v_fma(s, z, v_set1(0x1.465e16p+6f));
+    s = v_fma(s, z, v_set1(-0x1.4abbb8p+5f));
+    s = v_fma(s, z, v_set1(-0x1.a3305cp-23f)); /* the rest of 2 pi */
+    s = v_fma(r, v_set1(0x1.921fb6p+2f), v_mul(r, s));
+    vf c = v_set1(0x1.d4f7eep+5f);
+    c = v_fma(c, z, v_set1(-0x1.55b2b6p+6f));
+    c = v_fma(c, z, v_set1(0x1.03c1b0p+6f));
+    c = v_fma(c, z, v_set1(-0x1.3bd3ccp+4f));
+    c = v_fma(c, z, v_set1(1.0f));
+    const vf odd = v_abs(q), zero = v_zero();
+    const vm swapped = v_equal(odd, v_set1(1.0f)); /* one quarter turn either way */
+    const vf s1 = v_select(swapped, c, s), c1 = v_select(swapped, s, c);
+    /* q: -2 -1 0 1 2 turns (s, c) into (-s, -c) (-c, s) (s, c) (c, -s) (-s, -c) */
+    const vm half = v_equal(odd, v_set1(2.0f)), minus = v_equal(q, v_set1(-1.0f)), plus = v_equal(q, v_set1(1.0f));
+    *sine = v_select(half, v_sub(zero, s1), v_select(minus, v_sub(zero, s1), s1));
+    *cosine = v_select(half, v_sub(zero, c1), v_select(plus, v_sub(zero, c1), c1));
+}
+V_FN vf v_sin_turns(vf x) {
+    vf s, c;
+    v_sincos_turns(x, &s, &c);
+    return s;
+}
+V_FN vf v_cos_turns(vf x) {
+    vf s, c;
+    v_sincos_turns(x, &s, &c);
+    return c;
 }
 
 #endif

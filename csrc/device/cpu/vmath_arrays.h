@@ -15,5 +15,7 @@ DEFINE_ARRAY(exp_array, v_exp)
 DEFINE_ARRAY(log_array, v_log)
 DEFINE_ARRAY(tanh_array, v_tanh)
 DEFINE_ARRAY(erf_array, v_erf)
+DEFINE_ARRAY(sin_turns_array, v_sin_turns)
+DEFINE_ARRAY(cos_turns_array, v_cos_turns)
 
-const ml_vmath_impl TABLE = {exp2_array, exp_array, log_array, tanh_array, erf_array};
+const ml_vmath_impl TABLE = {exp2_array, exp_array, log_array, tanh_array, erf_array, sin_turns_array, cos_turns_array};
