@@ -6,8 +6,8 @@
 
 enum { ML_ROPE_POSITIONS = 16 }; /* whose cosines and sines are at hand at once */
 
-/* Shared, at offset 0: the turns (angle / 2 pi) that each pair makes per position, in double. Then, for each thread, the
- * factors of some positions (two floats for each element) and an f32 copy of one row's turning part. In bytes,
+/* Shared, at offset 0: the turns (angle / 2 pi) that each pair makes per position, in double. Then, for each thread,
+ * the factors of some positions (two floats for each element) and an f32 copy of one row's turning part. In bytes,
  * multiples of 64. */
 static inline int64_t ml_rope_shared_bytes(const ml_rope_params *p) {
     return (p->dims / 2 * (int64_t)sizeof(double) + 63) / 64 * 64;

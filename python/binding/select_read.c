@@ -403,14 +403,11 @@ static int read_rope(PyObject *dict, ml_op *op) {
         bool interleaved, offsets;
     } c = {1, 1, 2, 0, 0, false, false};
 #define AT(f) ((size_t)((char *)&c.f - (char *)&c))
-    const field fields[] = {{"rows", FIELD_LONG, AT(rows), NULL},
-                            {"length", FIELD_LONG, AT(length), NULL},
-                            {"width", FIELD_LONG, AT(width), NULL},
-                            {"dims", FIELD_LONG, AT(dims), NULL},
-                            {"offset", FIELD_LONG, AT(offset), NULL},
-                            {"interleaved", FIELD_BOOL, AT(interleaved), NULL},
-                            {"offsets", FIELD_BOOL, AT(offsets), NULL},
-                            OPERAND_FIELDS};
+    const field fields[] = {
+        {"rows", FIELD_LONG, AT(rows), NULL},       {"length", FIELD_LONG, AT(length), NULL},
+        {"width", FIELD_LONG, AT(width), NULL},     {"dims", FIELD_LONG, AT(dims), NULL},
+        {"offset", FIELD_LONG, AT(offset), NULL},   {"interleaved", FIELD_BOOL, AT(interleaved), NULL},
+        {"offsets", FIELD_BOOL, AT(offsets), NULL}, OPERAND_FIELDS};
 #undef AT
     if (READ(dict, fields, &c) < 0)
         return -1;
