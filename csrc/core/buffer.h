@@ -22,7 +22,6 @@ struct ml_buffer {
     struct ml_device *device;
     /* Called once when the last reference goes. For pooled memory it returns the block to its pool. */
     void (*destroy)(ml_buffer *self);
-    void *user[2]; /* belongs to destroy */
     /* The command that will write this buffer last; NULL when nothing is pending. Always NULL on cpu. */
     _Atomic(struct ml_command *) pending;
     /* Completes what is pending and clears it. Never called while pending is NULL, so a device on which nothing ever is

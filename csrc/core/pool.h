@@ -21,9 +21,6 @@ void ml_parallel(int64_t tasks, ml_task_fn fn, void *arg);
  * another thread's ml_set_num_threads() in between cannot make worker exceed it. */
 void ml_parallel_limit(int64_t tasks, int max_workers, ml_task_fn fn, void *arg);
 
-/* Work that is worth waking another thread for: a task should cost at least this many nanoseconds. */
-#define ML_TASK_MIN_NS 5000
-
 /* CPUs this process may use: affinity, cgroup quota (rounded up), at least 1. */
 int ml_cpu_count(void);
 
