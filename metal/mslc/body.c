@@ -130,6 +130,56 @@ static void block(mslc_unit *unit, int32_t open) {
         i = statement(unit, i, end);
 }
 
+/* ---- designated array elements
+ * ------------------------------------------------------------------------------------------------ */
+
+static bool is_designator(const mslc_unit *unit, int32_t i) {
+    return mslc_is(unit, i, "[") && mslc_is(unit, mslc_at(unit, i)->match + 1, "=") &&
+           (mslc_is(unit, i - 1, "{") || mslc_is(unit, i - 1, ","));
+}
+
+/* T a[n] = {x, [k] = y, [l ... m] = z};  (C has it, clang takes it in C++ too, g++ does not) becomes
+ * T a[n] = {x}; metal::sm::elements(a, k) = y; metal::sm::elements(a, l, m) = z;  open: the '{'; end: after the
+ * statement. */
+static void designated(mslc_unit *unit, int32_t open, int32_t end) {
+    const int32_t close = mslc_at(unit, open)->match;
+    int32_t first = open + 1;
+    while (first < close && !is_designator(unit, first))
+        first = mslc_at(unit, first)->match > first ? mslc_at(unit, first)->match + 1 : first + 1;
+    if (first >= close)
+        return;
+    int32_t name = open - 1 - mslc_is(unit, open - 1, "=");
+    while (mslc_is(unit, name, "]"))
+        name = mslc_at(unit, name)->match - 1;
+    if (mslc_at(unit, name)->kind != MSLC_IDENT)
+        return;
+    if (close + 2 != end || !mslc_is(unit, close + 1, ";"))
+        mslc_fail(unit, first, "an array with designated elements needs a declaration of its own");
+    const char *array = unit->symbols.data[mslc_at(unit, name)->symbol].text;
+    for (int32_t k = first; k < close; k++) {
+        if (is_designator(unit, k)) {
+            if (mslc_is(unit, k - 1, ","))
+                mslc_remove(unit, (mslc_range){k - 1, k});
+            mslc_insert_before(unit, k,
+                               mslc_format(unit, "%s; metal::sm::elements(%s, ", k == first ? "}" : "", array));
+            const int32_t after = mslc_at(unit, k)->match;
+            for (int32_t r = k; r < after; r++)
+                if (mslc_is(unit, r, "..."))
+                    mslc_replace(unit, r, ",");
+            mslc_remove(unit, (mslc_range){k, k + 1});
+            mslc_replace(unit, after, ")");
+            k = after + 1;
+        } else if (mslc_is(unit, k, ",") && k + 1 < close && !is_designator(unit, k + 1)) {
+            mslc_fail(unit, k + 1, "elements without a designator must come first in this list");
+        } else if (mslc_at(unit, k)->match > k) {
+            k = mslc_at(unit, k)->match;
+        }
+    }
+    if (mslc_is(unit, close - 1, ","))
+        mslc_remove(unit, (mslc_range){close - 1, close});
+    mslc_remove(unit, (mslc_range){close, close + 1});
+}
+
 /* An expression or declaration: only the bodies of lambdas and local classes in it matter. */
 static int32_t simple_statement(mslc_unit *unit, int32_t i, int32_t end) {
     const int32_t after = statement_end(unit, i, end);
@@ -138,6 +188,8 @@ static int32_t simple_statement(mslc_unit *unit, int32_t i, int32_t end) {
             if (mslc_is(unit, k - 1, ")") || mslc_is(unit, k - 1, "]") || mslc_is(unit, k - 1, "const") ||
                 mslc_is(unit, k - 1, "mutable"))
                 block(unit, k);
+            else if (mslc_is(unit, k - 1, "="))
+                designated(unit, k, after);
             else if (mslc_word_at(unit, i) == MSLC_W_QUALIFIER)
                 continue; /* the members of a local class */
             k = mslc_at(unit, k)->match;

@@ -58,8 +58,9 @@ static int by_signature(const void *a, const void *b) {
 
 static bool same_body(const mslc_unit *unit, const mslc_item *a, const mslc_item *b) {
     mslc_text x = {0}, y = {0};
-    normal(unit, &x, (mslc_range){a->trailing.end, a->body.end}, true);
-    normal(unit, &y, (mslc_range){b->trailing.end, b->body.end}, true);
+    /* With a constructor's initialisers, which stand before the body. */
+    normal(unit, &x, (mslc_range){a->kind == MSLC_CLASS ? a->body.begin : a->trailing.end, a->body.end}, true);
+    normal(unit, &y, (mslc_range){b->kind == MSLC_CLASS ? b->body.begin : b->trailing.end, b->body.end}, true);
     const bool same = x.data && y.data && strcmp(x.data, y.data) == 0;
     free(x.data);
     free(y.data);

@@ -6,6 +6,8 @@
  * A function:  template <typename U> R f(A a) {body}       template <> R f<int>(A a) {other}
  *   becomes    R f(A a) { if constexpr (U is int) return sm_special_1(a); else {body} }   with   R sm_special_1(A a)
  * {other}.
+ * A function whose arguments are deduced (template <> R operator()(A a) {other}): an overload, which wins over the
+ * template.
  */
 #include "internal.h"
 
@@ -89,7 +91,13 @@ static void specialise_function(mslc_unit *unit, const mslc_item *primary, const
 void mslc_specialise_in_class(mslc_unit *unit) {
     for (int32_t i = 0; i < unit->items.count; i++) {
         const mslc_item *special = &unit->items.data[i];
-        if (!special->scope->is_class || !special->specialised || special->name < 0)
+        if (!special->scope->is_class || !special->specialised)
+            continue;
+        if (special->kind == MSLC_FUNCTION && mslc_empty(special->arguments)) {
+            mslc_remove(unit, special->header);
+            continue;
+        }
+        if (special->name < 0)
             continue;
         const uint32_t symbol = mslc_at(unit, special->name)->symbol;
         const mslc_item *primary = NULL;

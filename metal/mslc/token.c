@@ -76,7 +76,7 @@ void mslc_add_words(mslc_unit *unit) {
               "struct class union enum");
     add_words(unit, MSLC_W_CONST, "const");
     add_words(unit, MSLC_W_CONSTEXPR, "constexpr");
-    static const char *const scopes[] = {"simd_", "quad_"};
+    static const char *const scopes[] = {"simd_", "quad_", "__metal_simd_", "__metal_quad_"};
     static const char *const operations[] = {"sum",
                                              "product",
                                              "min",
@@ -103,7 +103,7 @@ void mslc_add_words(mslc_unit *unit) {
                                              "all",
                                              "any",
                                              "is_first"};
-    for (int s = 0; s < 2; s++)
+    for (int s = 0; s < 4; s++)
         for (size_t i = 0; i < sizeof operations / sizeof operations[0]; i++)
             add_words(unit, MSLC_W_MEETING, mslc_format(unit, "%s%s", scopes[s], operations[i]));
     add_words(unit, MSLC_W_MEETING,

@@ -31,6 +31,7 @@ def test_kernels_are_listed_under_their_names():
         "plain", "attribute", "limited", "limited_before", "renamed.kernel", "with-two", "positions", "positions2",
         "numbered", "constants", "instance_signature", "instance_decltype", "instance_typedef", "instance_int",
         "many_float_7", "many_bfloat_2", "templates", "language",
+        "designators", "additions",
     ]  # fmt: skip
 
 
@@ -151,15 +152,28 @@ def test_instantiations(kernel, dtype, n):
 
 
 def test_templates():
-    out = np.zeros(16, np.int32)
+    out = np.zeros(19, np.int32)
     function("declarations", "templates")(out, grid=(1,), threadgroup=(1,))
-    assert out.tolist() == [4, 2, -1, 5, 35, 45, 2, 16, 1, 2, 10, 10, 3, 108, 1, 1]
+    operations = [3 - 20 + 300_000, 1 + 20 + 100, 9]
+    assert out.tolist() == [4, 2, -1, 5, 35, 45, 2, 16, 1, 2, 10, 10, 3, 108, 1, 1, *operations]
 
 
 def test_language():
     out = np.zeros(16, np.int32)
     function("declarations", "language")(out, grid=(1,), threadgroup=(1,))
     assert out.tolist() == [4, 17, 127, 120, 6, 11, 30, 42, 6, 1, 30, 11 + 1000 + 31 + 8, 97 + 16 + 16, 117, 0, 42]
+
+
+def test_designated_array_elements():
+    out = np.zeros(8, np.float32)
+    function("declarations", "designators")(out, 5, grid=(1,), threadgroup=(1,))
+    assert out.tolist() == [0, 5, 5, 0, 6, 0, 4.5 + 1 + 0 + 4 + 5, 9]
+
+
+def test_additions_to_namespace_metal_and_logging():
+    out = np.zeros(1, np.int32)
+    function("declarations", "additions")(out, grid=(1,), threadgroup=(1,))
+    assert out[0] == 16 + 1 + 8
 
 
 # ---- address spaces and memory --------------------------------------------------------------------------------------

@@ -150,6 +150,17 @@ def test_bfloat_lanes(rng):
     np.testing.assert_array_equal(from_bfloat(out), from_bfloat(to_bfloat(want)))
 
 
+def test_internals_that_libraries_build_on(rng):
+    """Overloads of the library's functions for bfloat, in namespace metal, from __metal_exp and its kin."""
+    x = rng.integers(-4, 5, 32).astype(np.float32)
+    out = np.zeros(128, np.uint16)
+    function("lanes", "lanes_internals")(to_bfloat(x), out, grid=(32,), threadgroup=(32,))
+    exp = from_bfloat(to_bfloat(np.exp(x.astype(np.float64)).astype(np.float32)))
+    shifted = np.concatenate([np.full(2, 7), x[:-2]])
+    want = np.concatenate([np.full(32, x.min() + 3), shifted, 2 * exp, np.arange(32)])
+    np.testing.assert_array_equal(from_bfloat(out), want.astype(np.float32))
+
+
 # ---- simdgroup matrices ---------------------------------------------------------------------------------------------
 
 

@@ -72,7 +72,6 @@ using std::is_convertible;
 using std::is_convertible_v;
 using std::is_copy_constructible;
 using std::is_default_constructible;
-using std::is_empty;
 using std::is_enum;
 using std::is_enum_v;
 using std::is_function;
@@ -121,7 +120,6 @@ using std::remove_volatile_t;
 using std::true_type;
 using std::underlying_type;
 using std::underlying_type_t;
-using std::void_t;
 
 template <typename T> constexpr remove_reference_t<T> &&move(T &&x) {
     return static_cast<remove_reference_t<T> &&>(x);
@@ -129,6 +127,17 @@ template <typename T> constexpr remove_reference_t<T> &&move(T &&x) {
 template <typename T> constexpr T &&forward(remove_reference_t<T> &x) {
     return static_cast<T &&>(x);
 }
+
+// Names of Apple's headers that libraries have come to use.
+template <typename... T> using _disjunction = std::disjunction<T...>;
+template <typename... T> using _conjunction = std::conjunction<T...>;
+template <typename T> using _negation = std::negation<T>;
+
+// Address spaces are no part of types here.
+template <typename T> struct remove_addrspace {
+    typedef T type;
+};
+template <typename T> using remove_addrspace_t = T;
 
 // std's traits do not know half and bfloat.
 template <typename T>

@@ -33,6 +33,26 @@ template <typename T, uint32_t Offset, uint32_t Defined> struct constant {
     }
 };
 
+// ---- designated array elements ------------------------------------------------------------------------------------------------
+
+// T a[n] = {[first ... last] = x}; stores x to all of them.
+template <typename T> struct element_range {
+    T *a;
+    long first, last;
+    constexpr SM_INLINE void operator=(const T &x) const {
+        const T value = x;
+        for (long i = first; i <= last; i++)
+            a[i] = value;
+    }
+};
+template <typename T, size_t N>
+constexpr SM_INLINE element_range<remove_const_t<T>> elements(T (&a)[N], long first, long last) {
+    return {const_cast<remove_const_t<T> *>(a), first, last};
+}
+template <typename T, size_t N> constexpr SM_INLINE element_range<remove_const_t<T>> elements(T (&a)[N], long i) {
+    return elements(a, i, i);
+}
+
 // ---- threadgroup variables ------------------------------------------------------------------------------------------------------
 
 __attribute__((visibility("hidden"))) extern sm_threadgroup_array *arrays;

@@ -276,4 +276,23 @@ SM_TEXTURE(texture_buffer)
 SM_TEXTURE(depth2d)
 SM_TEXTURE(depth2d_array)
 SM_TEXTURE(depthcube)
+
+// <metal_uniform>: a promise to the compiler, which makes no difference here.
+template <typename T> using uniform = T;
+template <typename T> constexpr SM_INLINE T make_uniform(T x) {
+    return x;
+}
+
+// <metal_logging>: messages go nowhere, as where nobody has attached a log.
+enum os_log_type { os_log_type_debug, os_log_type_info, os_log_type_default, os_log_type_error, os_log_type_fault };
+struct os_log {
+    constexpr os_log(const char *, const char *) {}
+    template <typename... A> void log(const char *, A...) const {}
+    template <typename... A> void log_debug(const char *, A...) const {}
+    template <typename... A> void log_info(const char *, A...) const {}
+    template <typename... A> void log_error(const char *, A...) const {}
+    template <typename... A> void log_fault(const char *, A...) const {}
+    template <typename... A> void log_with_type(os_log_type, const char *, A...) const {}
+};
+constexpr os_log os_log_default("", "");
 } // namespace metal

@@ -1,4 +1,4 @@
 // Everything translated code may use; precompiled by the host.
 #pragma once
 
-#include "names.h"
+#include "internals.h"

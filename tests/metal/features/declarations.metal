@@ -143,12 +143,39 @@ struct Holder {
     template <> static int pick<3>(int x) { return 30 + x; }
     template <> static int pick<4>(int x) { return 40 + x; }
 };
+struct Operation {
+    template <typename T> enable_if_t<is_integral_v<T>, int> operator()(T x, T y) thread { return int(x / y); }
+    template <typename T> enable_if_t<!is_integral_v<T>, int> operator()(T x, T y) thread { return int(floor(x / y)); }
+    template <> int operator()(float2 x, float2 y) thread { return int(100 * x.x / y.y); }
+    template <typename T> static int kind(T) { return 1; }
+    template <> static int kind(half) { return 2; }
+};
+template <typename T, T a, typename U, U b>
+constexpr auto operator+(integral_constant<T, a>, integral_constant<U, b>) {
+    constexpr auto sum = a + b;
+    using sum_t = metal::remove_addrspace_t<decltype(sum)>;
+    return integral_constant<sum_t, sum>{};
+}
 template <typename T> struct Pointee;
 template <typename T> struct Pointee<const device T *> {
     typedef T type;
 };
 template <typename T> struct Pointee<threadgroup T *> {
     typedef T type;
+};
+// Four that are one in C++, and a fifth that is not, because constant is const.
+template <typename T> struct Element {};
+template <typename T> struct Element<thread T *> {
+    using type = remove_cv_t<T>;
+};
+template <typename T> struct Element<device T *> {
+    using type = remove_cv_t<T>;
+};
+template <typename T> struct Element<threadgroup T *> {
+    using type = remove_cv_t<T>;
+};
+template <typename T> struct Element<constant T *> {
+    using type = remove_cv_t<T>;
 };
 template <typename T, enable_if_t<is_floating_point_v<T>, bool> = true> int kind(T) { return 1; }
 template <typename T, typename metal::enable_if<metal::is_integral<T>::value, bool>::type = true> int kind(T) { return 2; }
@@ -163,8 +190,8 @@ kernel void templates(device int *out [[buffer(0)]]) {
     out[3] = Holder::pick<1>(5);
     out[4] = Holder::pick<3>(5);
     out[5] = Holder::pick<4>(5);
-    out[6] = sizeof(Pointee<const device half *>::type);
-    out[7] = sizeof(Pointee<threadgroup float4 *>::type);
+    out[6] = sizeof(Pointee<const device half *>::type) * is_same_v<Element<device int *>::type, int>;
+    out[7] = sizeof(Pointee<threadgroup float4 *>::type) * is_same_v<Element<constant int *>::type, int>;
     out[8] = kind(1.5);
     out[9] = kind(3);
     out[10] = sum(1, 2.5f, 3h, 4u);
@@ -172,6 +199,9 @@ kernel void templates(device int *out [[buffer(0)]]) {
     out[12] = is_same_v<decltype(1.0), float> + 2 * is_same_v<decltype(1.0h), half>;
     out[13] = included_value() + included::twice(4);
     out[14] = __LINE__ > 100;
+    out[16] = Operation{}(7, 2) + 10 * Operation{}(-3.0, 2.0) + 1000 * Operation{}(float2(3), float2(1));
+    out[17] = Operation::kind(1.0) + 10 * Operation::kind(1.0h) + 100 * Operation::kind(1);
+    out[18] = (integral_constant<int, 4>{} + integral_constant<short, 5>{}).value;
     out[15] = (is_convertible_v<int, float>)&&(is_signed_v<int>)&&!(is_unsigned_v<long>);
 }
 
@@ -235,4 +265,46 @@ kernel void language(device int *out [[buffer(0)]]) {
         int get() const { return v + 1; }
     } local = {41};
     out[15] = local.get();
+}
+
+// Array elements by designator, which compilers for Metal take from C.
+template <int N> float designated_sum() {
+    float values[N] = {[0 ... N - 1] = 0.5};
+    values[1] *= 2;
+    const float2 pairs[4] = {float2(1), [2] = float2(3, 4), [3] = {5, 6}};
+    float total = 0;
+    for (int i = 0; i < N; i++)
+        total += values[i];
+    return total + pairs[0].x + pairs[1].x + pairs[2].y + pairs[3].x;
+}
+kernel void designators(device float *out [[buffer(0)]], constant int &n [[buffer(1)]]) {
+    int small[6] = {[1 ... 2] = n, [4] = n + 1,};
+    half h[2] = {[0] = 1h};
+    float a[2]{7, 8}, b[3] = {1.0, a[1]};
+    for (int i = 0; i < 6; i++)
+        out[i] = small[i];
+    out[6] = designated_sum<8>();
+    out[7] = float(h[0] + h[1]) + b[1];
+}
+
+// What libraries declare in namespace metal because Metal does not, and logging, which goes nowhere.
+#include <metal_logging>
+namespace metal {
+template <typename T> struct is_empty : metal::bool_constant<__is_empty(T)> {};
+template <typename T> constexpr constant bool is_empty_v = is_empty<T>::value;
+template <typename... Ts> struct make_void {
+    typedef void type;
+};
+template <typename... Ts> using void_t = typename make_void<Ts...>::type;
+template <typename T, typename = void> struct has_value : false_type {};
+template <typename T> struct has_value<T, void_t<decltype(T::value)>> : true_type {};
+} // namespace metal
+constant metal::os_log logger("tests", "features");
+struct Nothing {};
+kernel void additions(device int *out [[buffer(0)]]) {
+    logger.log_debug("%d of %s", 1, "several");
+    os_log_default.log_error("none");
+    static_assert(metal::_disjunction<is_same<int, float>, is_same<int, int>>::value, "any");
+    const uniform<int> same = make_uniform(16);
+    out[0] = same + is_empty_v<Nothing> + 2 * is_empty_v<Scale> + 4 * has_value<Nothing>::value + 8 * has_value<true_type>::value;
 }

@@ -129,7 +129,26 @@ kernel void lanes_tree(device const float *in [[buffer(0)]], device float *out [
     out[3 * i + 2] = total(in[i]);
 }
 
+// A library's own overloads for bfloat, made of what Apple's headers are made of.
 #pragma METAL internals : enable
+namespace metal {
+METAL_FUNC bfloat exp(bfloat x) { return static_cast<bfloat>(__metal_exp(static_cast<float>(x), __METAL_MAYBE_FAST_MATH__)); }
+METAL_FUNC bfloat simd_min(bfloat data) { return static_cast<bfloat>(__metal_simd_min(static_cast<float>(data))); }
+METAL_FUNC bfloat simd_shuffle_and_fill_up(bfloat data, bfloat filling, ushort delta) {
+    return as_type<bfloat>(__metal_simd_shuffle_and_fill_up(as_type<ushort>(data), as_type<ushort>(filling), delta,
+                                                            __metal_get_simdgroup_size(ushort())));
+}
+namespace fast {
+METAL_FUNC bfloat exp(bfloat x) { return static_cast<bfloat>(__metal_exp(static_cast<float>(x), __METAL_FAST_MATH__)); }
+} // namespace fast
+} // namespace metal
+kernel void lanes_internals(device const bfloat *in [[buffer(0)]], device bfloat *out [[buffer(1)]],
+                            uint i [[thread_index_in_threadgroup]]) {
+    out[i] = simd_min(in[i]) + bfloat(simd_min(3) + simd_min(i));
+    out[32 + i] = simd_shuffle_and_fill_up(in[i], bfloat(7), 2);
+    out[64 + i] = exp(in[i]) + fast::exp(in[i]);
+    out[96 + i] = bfloat(__metal_get_thread_index_in_simdgroup(ushort()));
+}
 kernel void lanes_bfloat(device const bfloat *in [[buffer(0)]], device bfloat *out [[buffer(1)]],
                          uint i [[thread_index_in_threadgroup]]) {
     const bfloat v = in[i];
