@@ -279,12 +279,15 @@ static inline void write_cells(const touch *a, uint64_t from, uint64_t to) {
 
 /* ---- where an address lies ---- */
 
-/* Names the array that is nearest to an address between arrays. */
+/* Names the array that an address between arrays is meant for: the one that this code used before, else the nearest. */
 static void raw_nearest_array(sm_raw *raw, const touch *a) {
-    const sm_checker *c = a->checker;
+    sm_checker *c = a->checker;
+    const sm_cells *usual = c->sites[site_of(c, a->pc)].array;
     uint64_t best = UINT64_MAX;
     for (uint32_t i = 0; i < c->n_arrays; i++) {
         const sm_cells *array = &c->arrays[i];
+        if (usual && array != usual)
+            continue;
         uint64_t distance = a->address < array->low                   ? array->low - a->address
                             : a->address < array->low + array->length ? 0
                                                                       : a->address - array->low - array->length;
@@ -306,6 +309,18 @@ static void outside_threadgroup(const touch *a) {
     raw.variable = "threadgroup memory";
     raw_nearest_array(&raw, a);
     sm_raw_add(&a->checker->raws, &raw);
+}
+
+/* The thread whose index was out of range uses threadgroup memory: probably through that index. sm_report looks whether
+ * it is on the same line. */
+static __attribute__((noinline)) void name_index(const touch *a) {
+    sm_checker *c = a->checker;
+    sm_raw *raw = &c->raws.items[c->bounds_raw - 1];
+    if (c->bounds_thread == a->thread && !raw->near_pc) {
+        raw_nearest_array(raw, a);
+        raw->near_pc = a->pc;
+    }
+    c->bounds_raw = 0;
 }
 
 /* Not in any region: names the nearest buffer, and gives up where a write would hit memory of the process. */
@@ -384,15 +399,6 @@ static __attribute__((noinline)) void before_offset(const touch *a) {
     sm_raw_add(&a->checker->raws, &raw);
 }
 
-static void mark_bits(uint64_t *bits, uint64_t offset, uint64_t size) {
-    while (size) {
-        uint64_t at = offset % 64, n = 64 - at < size ? 64 - at : size;
-        bits[offset / 64] |= (n == 64 ? UINT64_MAX : ((UINT64_C(1) << n) - 1)) << at;
-        offset += n;
-        size -= n;
-    }
-}
-
 void sm_check_access(const void *address, uint64_t size, uint32_t flags, const void *pc) {
     sm_engine *e = sm_engine_here();
     sm_checker *c = e->checker;
@@ -402,7 +408,8 @@ void sm_check_access(const void *address, uint64_t size, uint32_t flags, const v
         return; /* the thread's own memory, or what the executor and the compiler put there for it */
     if (c->n_pending)
         sm_check_flush(c);
-    c->fault_expected = false;
+    c->fault_expected = at == c->misaligned;
+    c->misaligned = 0;
     uint32_t thread = sm_engine_thread_index(e, e->running);
     e->last_pc[thread] = pc;
     uint32_t site = site_of(c, pc);
@@ -417,24 +424,19 @@ void sm_check_access(const void *address, uint64_t size, uint32_t flags, const v
                .atomic = (flags & SM_ACCESS_ATOMIC) != 0};
     sm_cells *cells;
     if (a.address - c->guard < c->guard_end - c->guard) {
-        uint32_t bounds = c->bounds_raw;
-        c->bounds_raw = 0;
         uint32_t array =
             a.address - c->memory < c->memory_end - c->memory ? c->array_at[(a.address - c->memory) / 16] : 0;
         cells = array ? &c->arrays[array - 1] : NULL;
         if (!cells || !inside(cells, a.address, size)) {
-            if (bounds) /* the index was reported already */
-                c->fault_expected = true;
-            else
-                outside_threadgroup(&a);
+            outside_threadgroup(&a);
             cells = NULL;
         }
-        if (bounds && !c->raws.items[bounds - 1].variable)
-            raw_nearest_array(&c->raws.items[bounds - 1], &a);
+        if (c->bounds_raw)
+            name_index(&a);
         if (!cells)
             return;
+        c->sites[site].array = cells;
     } else {
-        c->bounds_raw = 0;
         cells = c->sites[site].cells;
         if (!cells || !inside(cells, a.address, size)) {
             cells = find_device(c, a.address, size);
@@ -446,15 +448,15 @@ void sm_check_access(const void *address, uint64_t size, uint32_t flags, const v
         }
     }
     a.cells = cells;
+    if (a.atomic && a.read && cells->space == SM_SPACE_DEVICE)
+        c->observed = true;
     uint64_t offset = a.address - cells->low;
     if (a.address < cells->bound)
         before_offset(&a);
     if (cells->constant || (a.write && cells->read_only)) {
         if (a.write)
             written_read_only(&a);
-        if (cells->read_bits && a.read)
-            mark_bits(cells->read_bits, offset, size);
-        if (cells->constant)
+        if (!cells->write || (cells->constant && a.write))
             return;
     }
     uint64_t partial = (offset | size) & ((UINT64_C(1) << cells->shift) - 1);
@@ -488,6 +490,7 @@ void sm_check_index(const char *file, uint32_t line, uint32_t column, int64_t in
                   .count = 1};
     sm_raw_who(&raw, e, sm_engine_thread_index(e, e->running));
     c->bounds_raw = sm_raw_add(&c->raws, &raw) + 1; /* SM_NOBODY + 1 is 0: none */
+    c->bounds_thread = raw.thread;
 }
 
 void sm_check_misaligned(const char *file, uint32_t line, uint32_t column, const void *address, uint32_t alignment,
@@ -496,6 +499,7 @@ void sm_check_misaligned(const char *file, uint32_t line, uint32_t column, const
     sm_checker *c = e->checker;
     (void)column;
     c->fault_expected = true;
+    c->misaligned = (uintptr_t)address;
     if (sm_raw_again(&c->raws, SM_FINDING_MISALIGNED, pc, NULL))
         return;
     sm_raw raw = {.severity = SM_ERROR,

@@ -29,11 +29,10 @@ typedef struct sm_cells {
     uint8_t shift;   /* log2 of the cell */
     bool used;       /* some cell is not zero */
     bool read_only;  /* every binding is */
-    bool constant;   /* the kernel reaches it through const only: reads need no shadow */
+    bool constant;   /* the kernel reaches it through const only: no shadow, unless hazards are tracked */
     uintptr_t bound; /* lowest address that is bound: below it lies the part before the offset */
     uint64_t n;      /* cells */
     uint64_t *write, *read, *other_read;
-    uint64_t *read_bits;               /* constant regions while hazards are tracked: one bit per byte */
     const sm_threadgroup_array *array; /* NULL: device memory or a threadgroup argument */
     const char *name;                  /* threadgroup memory */
     char *original;                    /* where the bytes came from; low when they were not copied */
@@ -52,6 +51,7 @@ typedef struct sm_bound {
 typedef struct sm_site {
     const void *pc;  /* NULL: free */
     sm_cells *cells; /* the last it touched in device memory */
+    sm_cells *array; /* the last threadgroup array */
 } sm_site;
 
 /* A finding before its lines are known. */
@@ -70,10 +70,11 @@ typedef struct sm_raw {
     uint32_t group[3], other_group[3];
     uint32_t thread, other; /* index in threadgroup; SM_NOBODY: unknown */
     uint64_t count;
-    int64_t index;    /* of an array of known size; type is not NULL then */
-    const char *type; /* "float [16]" */
-    bool other_ended; /* barriers: the other thread has ended */
-    const char *note; /* what else to say; static or of the module */
+    int64_t index;       /* of an array of known size; type is not NULL then */
+    const char *type;    /* "float [16]" */
+    const void *near_pc; /* of an index: the access that variable and offset were taken from */
+    bool other_ended;    /* barriers: the other thread has ended */
+    const char *note;    /* what else to say; static or of the module */
 } sm_raw;
 
 typedef struct sm_raws {
@@ -111,11 +112,14 @@ typedef struct sm_checker {
     uint32_t *group_first; /* first device interval of each threadgroup that ran, ascending */
     uint32_t (*group_position)[3];
     bool *group_released; /* it has issued a release fence of device scope */
-    bool acquired;        /* the running group has issued an acquire fence of device scope */
+    bool observed;        /* the running group has read device memory atomically */
+    bool acquired;        /* ... and issued an acquire fence of device scope after that */
     uint64_t n_groups, group_capacity;
 
-    bool fault_expected; /* the running thread's last access was reported already */
-    uint32_t bounds_raw; /* finding of the index callback just before, plus 1 */
+    bool fault_expected;  /* the running thread's last access was reported already */
+    uintptr_t misaligned; /* address of the misaligned access that the running thread is about to make */
+    uint32_t bounds_raw;  /* finding of the last index callback, plus 1, until bounds_thread uses threadgroup memory */
+    uint32_t bounds_thread;
     sm_pending_write pending[SM_PENDING];
     uint32_t n_pending;
     sm_raws raws;

@@ -71,6 +71,7 @@ typedef struct sm_layout {
     size_t n_lines, lines_capacity;
 } sm_layout;
 #define SM_GAP_BYTES 128u
+#define SM_CHECKED_GAP_BYTES 1024u /* checked kernels: an overrun should not end in the next array */
 
 /* What all workers of one dispatch share. */
 typedef struct sm_job {

@@ -87,6 +87,10 @@ static uint64_t round_up(uint64_t n, uint64_t to) {
     return (n + to - 1) / to * to;
 }
 
+static uint64_t gap_of(const sm_module *module) {
+    return module->checked ? SM_CHECKED_GAP_BYTES : SM_GAP_BYTES;
+}
+
 /* Made by whoever comes first; two at once compute, and write, the same. */
 static sm_layout *layout_of(const sm_kernel *kernel) {
     _Atomic(void *) *place = (_Atomic(void *) *)&((sm_kernel *)kernel)->executor;
@@ -96,11 +100,11 @@ static sm_layout *layout_of(const sm_kernel *kernel) {
     layout = calloc(1, sizeof *layout);
     if (!layout)
         return NULL;
-    uint64_t at = SM_GAP_BYTES;
+    uint64_t gap = gap_of(kernel->module), at = gap;
     for (sm_threadgroup_array *a = kernel->module->arrays; a; a = a->next) {
         at = round_up(at, a->align > 16 ? a->align : 16);
         a->offset = at;
-        at = round_up(at + a->size, SM_GAP_BYTES) + SM_GAP_BYTES;
+        at = round_up(at + a->size, SM_GAP_BYTES) + gap;
         layout->declared += a->size;
     }
     layout->bytes = at;
@@ -183,7 +187,7 @@ static ml_status bind(sm_job *job, sm_findings *findings) {
         uint32_t bytes = job->dispatch->threadgroup_memory[a->index];
         job->in_threadgroup[i] = true;
         job->arguments[i] = (void *)(uintptr_t)(at + 1);
-        at = round_up(at + bytes, SM_GAP_BYTES) + SM_GAP_BYTES;
+        at = round_up(at + bytes, SM_GAP_BYTES) + gap_of(job->module);
         declared += bytes;
     }
     job->threadgroup_bytes = at;
@@ -217,8 +221,9 @@ static ml_status measure(sm_job *job) {
         job->n_groups *= groups;
     }
     if (threads > limit)
-        return ml_fail(ML_ERR_VALUE, "kernel '%s': %u x %u x %u threads per threadgroup; the limit is %u", f->name,
-                       job->size[0], job->size[1], job->size[2], (unsigned)limit);
+        return ml_fail(ML_ERR_VALUE, "kernel '%s' (%s:%u): %u x %u x %u threads per threadgroup; the limit is %u",
+                       f->name, f->file ? f->file : "?", (unsigned)f->line, job->size[0], job->size[1], job->size[2],
+                       (unsigned)limit);
     return ML_OK;
 }
 

@@ -357,6 +357,31 @@ static ml_status report_one(const sm_job *job, const sm_raw *raw, const sm_line 
     return sm_findings_add(findings, &f);
 }
 
+enum { LINES = 3 }; /* of a raw finding: pc, other_pc, near_pc */
+
+/* The index callback knows neither the array's name nor whether it is threadgroup memory; the access that follows does,
+ * if it is on the same line. What that access itself led to is not reported again. */
+static void merge_index(sm_raws *raws, const sm_line *lines, uint32_t i) {
+    sm_raw *raw = &raws->items[i];
+    uint32_t line = users_file(raw->file) ? raw->line : lines[LINES * i].line, near = lines[LINES * i + 2].line;
+    if (raw->near_pc && near && near != line) {
+        raw->near_pc = NULL;
+        raw->variable = NULL;
+    }
+    for (uint32_t k = 0; k < raws->n; k++) {
+        sm_raw *r = &raws->items[k];
+        if (r->kind != SM_FINDING_OUT_OF_BOUNDS || r->type || r->buffer >= 0 || !r->variable)
+            continue;
+        if (lines[LINES * k].line ? lines[LINES * k].line != line : r->pc != raw->near_pc)
+            continue;
+        raw->variable = r->variable;
+        raw->offset = r->offset;
+        raw->size = r->size;
+        raw->length = r->length;
+        r->count = 0;
+    }
+}
+
 /* A same-value race says nothing where the same two lines also wrote different values. */
 static bool covered(const sm_raws *raws, const sm_line *lines, uint32_t i) {
     const sm_raw *raw = &raws->items[i];
@@ -366,7 +391,8 @@ static bool covered(const sm_raws *raws, const sm_line *lines, uint32_t i) {
         const sm_raw *r = &raws->items[k];
         if (r->kind != SM_FINDING_RACE || r->variable != raw->variable || !r->write || !r->other_write)
             continue;
-        uint32_t a = lines[2 * i].line, b = lines[2 * i + 1].line, x = lines[2 * k].line, y = lines[2 * k + 1].line;
+        uint32_t a = lines[LINES * i].line, b = lines[LINES * i + 1].line;
+        uint32_t x = lines[LINES * k].line, y = lines[LINES * k + 1].line;
         if ((r->pc == raw->pc && r->other_pc == raw->other_pc) || (a && a == x && b == y) || (a && a == y && b == x))
             return true;
     }
@@ -376,20 +402,24 @@ static bool covered(const sm_raws *raws, const sm_line *lines, uint32_t i) {
 ml_status sm_report(const sm_job *job, sm_raws *raws, sm_findings *findings) {
     if (!raws->n || !findings)
         return ML_OK;
-    size_t n = 2 * (size_t)raws->n;
+    size_t n = LINES * (size_t)raws->n;
     uintptr_t *pcs = calloc(n, sizeof *pcs);
     sm_line *lines = calloc(n, sizeof *lines);
     ml_status status = pcs && lines ? ML_OK : ml_fail(ML_ERR_MEMORY, "check: out of memory");
     if (status == ML_OK) {
         for (uint32_t i = 0; i < raws->n; i++) {
             const sm_raw *raw = &raws->items[i];
-            pcs[2 * i] = users_file(raw->file) || !raw->pc ? 0 : (uintptr_t)raw->pc - 1;
-            pcs[2 * i + 1] = users_file(raw->other_file) || !raw->other_pc ? 0 : (uintptr_t)raw->other_pc - 1;
+            pcs[LINES * i] = users_file(raw->file) || !raw->pc ? 0 : (uintptr_t)raw->pc - 1;
+            pcs[LINES * i + 1] = users_file(raw->other_file) || !raw->other_pc ? 0 : (uintptr_t)raw->other_pc - 1;
+            pcs[LINES * i + 2] = raw->near_pc ? (uintptr_t)raw->near_pc - 1 : 0;
         }
         sm_lines_find(job->dispatch->kernel, pcs, n, lines);
+        for (uint32_t i = 0; i < raws->n; i++)
+            if (raws->items[i].type && raws->items[i].kind == SM_FINDING_OUT_OF_BOUNDS)
+                merge_index(raws, lines, i);
         for (uint32_t i = 0; i < raws->n && status == ML_OK; i++)
-            if (!covered(raws, lines, i))
-                status = report_one(job, &raws->items[i], &lines[2 * i], findings);
+            if (raws->items[i].count && !covered(raws, lines, i))
+                status = report_one(job, &raws->items[i], &lines[LINES * i], findings);
     }
     for (size_t i = 0; lines && i < n; i++)
         free(lines[i].file);

@@ -38,7 +38,6 @@ static void cells_free(sm_cells *cells) {
     free(cells->write);
     free(cells->read);
     free(cells->other_read);
-    free(cells->read_bits);
     memset(cells, 0, sizeof *cells);
 }
 
@@ -149,10 +148,7 @@ static ml_status collect(sm_checker *c) {
     }
     for (uint32_t i = 0; i < c->n_device; i++) {
         sm_cells *cells = &c->device[i];
-        if (!cells->constant && !cells_allocate(cells, cell_shift(shift_align[i])))
-            return ml_fail(ML_ERR_MEMORY, "check: no memory to watch a buffer of %llu bytes",
-                           (unsigned long long)cells->length);
-        if (cells->constant && d->hazards && !(cells->read_bits = calloc(cells->length / 64 + 1, 8)))
+        if ((!cells->constant || d->hazards) && !cells_allocate(cells, cell_shift(shift_align[i])))
             return ml_fail(ML_ERR_MEMORY, "check: no memory to watch a buffer of %llu bytes",
                            (unsigned long long)cells->length);
     }
@@ -324,20 +320,6 @@ static ml_status tell_range(const sm_checker *c, const sm_cells *cells, uint64_t
 }
 
 static ml_status tell_hazards(const sm_checker *c, const sm_cells *cells) {
-    if (cells->constant) {
-        for (uint64_t i = 0; i < cells->length;) {
-            if (!(cells->read_bits[i / 64] >> i % 64)) {
-                i = (i / 64 + 1) * 64;
-                continue;
-            }
-            i += (uint64_t)__builtin_ctzll(cells->read_bits[i / 64] >> i % 64);
-            uint64_t first = i;
-            while (i < cells->length && cells->read_bits[i / 64] >> i % 64 & 1)
-                i++;
-            ML_TRY(tell_range(c, cells, first, i, SM_TOUCH_READ, NULL));
-        }
-        return ML_OK;
-    }
     if (!cells->used)
         return ML_OK;
     for (uint64_t i = 0; i < cells->n;) {

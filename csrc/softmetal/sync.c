@@ -13,8 +13,9 @@ void sm_check_fence(const sm_place *place, sm_scope scope, uint32_t mem_flags, i
         return;
     if (order == __ATOMIC_RELEASE || order == __ATOMIC_ACQ_REL || order == __ATOMIC_SEQ_CST)
         c->group_released[c->n_groups - 1] = true;
-    if (order == __ATOMIC_ACQUIRE || order == __ATOMIC_CONSUME || order == __ATOMIC_ACQ_REL ||
-        order == __ATOMIC_SEQ_CST)
+    /* A fence acquires through what an atomic before it has read. */
+    if (c->observed && (order == __ATOMIC_ACQUIRE || order == __ATOMIC_CONSUME || order == __ATOMIC_ACQ_REL ||
+                        order == __ATOMIC_SEQ_CST))
         c->acquired = true;
 }
 
@@ -26,8 +27,9 @@ void sm_check_group(sm_engine *e) {
         c->first[space] = ++c->interval[space];
     memset(c->epoch, 0, sizeof c->epoch);
     memset(e->last_pc, 0, sizeof(void *) * e->n_threads);
-    c->acquired = false;
+    c->observed = c->acquired = false;
     c->bounds_raw = 0;
+    c->misaligned = 0;
     c->fault_expected = false;
     c->group_first[c->n_groups] = c->first[SM_SPACE_DEVICE];
     c->group_released[c->n_groups] = false;

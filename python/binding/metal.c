@@ -16,6 +16,10 @@ typedef struct mlpy_metal_function {
     unsigned char *constants;
 } mlpy_metal_function;
 
+typedef struct mlpy_metal_hazards {
+    PyObject_HEAD sm_hazards *tracker;
+} mlpy_metal_hazards;
+
 /* The exception of status; the whole of log where there is one, else the last error. Frees log. Returns NULL. */
 static PyObject *raise_log(mlpy_state *st, ml_status status, char *log) {
     PyErr_SetString(st->errors[status], log && *log ? log : ml_last_error());
@@ -333,8 +337,8 @@ static PyObject *outcome(sm_findings *findings, ml_status status) {
     return result;
 }
 
-/* dispatch(buffers, threadgroup_memory, (grid), (threadgroup), grid_in_threads, order, seed): outcome(). Returns when
- * it has run. */
+/* dispatch(buffers, threadgroup_memory, (grid), (threadgroup), grid_in_threads, order, seed, hazards): outcome().
+ * Returns when it has run. hazards: a _MetalHazards, which no other thread uses meanwhile, or None. */
 static PyObject *function_dispatch(PyObject *self, PyObject *args) {
     mlpy_state *st = PyType_GetModuleState(Py_TYPE(self));
     mlpy_enter(st);
@@ -342,14 +346,17 @@ static PyObject *function_dispatch(PyObject *self, PyObject *args) {
     pinned p;
     memset(&p, 0, sizeof p);
     sm_dispatch *d = &p.dispatch;
-    PyObject *buffers, *memory, *result = NULL;
+    PyObject *buffers, *memory, *hazards, *result = NULL;
     unsigned order;
     unsigned long long seed;
     int in_threads;
-    if (!PyArg_ParseTuple(args, "O!O!(III)(III)pIK", &PyList_Type, &buffers, &PyList_Type, &memory, &d->grid[0],
+    if (!PyArg_ParseTuple(args, "O!O!(III)(III)pIKO", &PyList_Type, &buffers, &PyList_Type, &memory, &d->grid[0],
                           &d->grid[1], &d->grid[2], &d->threads_per_threadgroup[0], &d->threads_per_threadgroup[1],
-                          &d->threads_per_threadgroup[2], &in_threads, &order, &seed))
+                          &d->threads_per_threadgroup[2], &in_threads, &order, &seed, &hazards))
         return NULL;
+    if (hazards != Py_None && !Py_IS_TYPE(hazards, st->metal_hazards_type))
+        return PyErr_Format(PyExc_TypeError, "hazards is a %s", Py_TYPE(hazards)->tp_name);
+    d->hazards = hazards == Py_None ? NULL : ((mlpy_metal_hazards *)hazards)->tracker;
     d->kernel = f->kernel;
     d->constants = f->constants;
     d->grid_in_threads = in_threads != 0;
@@ -388,4 +395,74 @@ PyType_Spec mlpy_metal_function_spec = {
     .basicsize = sizeof(mlpy_metal_function),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = function_slots,
+};
+
+/* ---- hazards between dispatches ---------------------------------------------------------------------------------- */
+
+/* _MetalHazards(): what the dispatches of one concurrent encoder touched since its last barrier. */
+static PyObject *hazards_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    (void)kwargs;
+    if (!PyArg_ParseTuple(args, ""))
+        return NULL;
+    mlpy_metal_hazards *self = PyObject_New(mlpy_metal_hazards, type);
+    if (!self)
+        return NULL;
+    self->tracker = sm_hazards_create();
+    if (!self->tracker) {
+        Py_DECREF(self);
+        return PyErr_NoMemory();
+    }
+    return (PyObject *)self;
+}
+
+static void hazards_dealloc(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    sm_hazards_free(((mlpy_metal_hazards *)self)->tracker);
+    PyObject_Free(self);
+    Py_DECREF(type);
+}
+
+/* barrier(objects): for the memory of these tensors and buffers; with an empty list for all. */
+static PyObject *hazards_barrier(PyObject *self, PyObject *list) {
+    mlpy_state *st = PyType_GetModuleState(Py_TYPE(self));
+    if (!PyList_Check(list))
+        return PyErr_Format(PyExc_TypeError, "objects is a %s, not a list", Py_TYPE(list)->tp_name);
+    const Py_ssize_t n = PyList_GET_SIZE(list);
+    sm_range *ranges = PyMem_Calloc((size_t)n + 1, sizeof *ranges);
+    if (!ranges)
+        return PyErr_NoMemory();
+    PyObject *result = NULL;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        pinned one = {.n_views = 0};
+        sm_binding memory = {0};
+        if (bind_object(st, &one, &memory, PyList_GET_ITEM(list, i), 0) < 0)
+            goto done;
+        ranges[i] = (sm_range){memory.address, memory.length};
+        for (int k = 0; k < one.n_views; k++)
+            PyBuffer_Release(&one.views[k]);
+    }
+    sm_hazards_barrier(((mlpy_metal_hazards *)self)->tracker, ranges, (int)n);
+    result = Py_NewRef(Py_None);
+done:
+    PyMem_Free(ranges);
+    return result;
+}
+
+static PyMethodDef hazards_methods[] = {
+    {"barrier", hazards_barrier, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot hazards_slots[] = {
+    {Py_tp_new, hazards_new},
+    {Py_tp_dealloc, hazards_dealloc},
+    {Py_tp_methods, hazards_methods},
+    {0, NULL},
+};
+
+PyType_Spec mlpy_metal_hazards_spec = {
+    .name = "metallic._core._MetalHazards",
+    .basicsize = sizeof(mlpy_metal_hazards),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = hazards_slots,
 };

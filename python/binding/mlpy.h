@@ -18,7 +18,7 @@ typedef struct mlpy_queue mlpy_queue;
 
 struct mlpy_state {
     PyTypeObject *dtype_type, *tensor_type, *raw_type, *context_type, *cache_type, *guard_type, *profile_type;
-    PyTypeObject *metal_library_type, *metal_function_type;
+    PyTypeObject *metal_library_type, *metal_function_type, *metal_hazards_type;
     PyObject *dtypes[ML_DTYPE_COUNT];
     PyObject *errors[ML_STATUS_COUNT]; /* exception class of each status */
     PyObject *names[MLPY_NAME_COUNT];  /* interned strings, by mlpy_name */
@@ -322,7 +322,7 @@ PyObject *mlpy_nb_matmul(PyObject *a, PyObject *b);
 PyObject *mlpy_nb_inplace_matmul(PyObject *a, PyObject *b);
 
 extern PyType_Spec mlpy_dtype_spec, mlpy_tensor_spec, mlpy_context_spec, mlpy_cache_spec, mlpy_guard_spec,
-    mlpy_profile_spec, mlpy_metal_library_spec, mlpy_metal_function_spec;
+    mlpy_profile_spec, mlpy_metal_library_spec, mlpy_metal_function_spec, mlpy_metal_hazards_spec;
 extern PyMethodDef mlpy_metrics_functions[];
 
 #endif

@@ -190,9 +190,11 @@ static int module_exec(PyObject *module) {
         add_type(module, &mlpy_profile_spec, &st->profile_type) < 0 ||
         add_type(module, &mlpy_metal_library_spec, &st->metal_library_type) < 0 ||
         add_type(module, &mlpy_metal_function_spec, &st->metal_function_type) < 0 ||
-        publish(module, st->metal_library_type) < 0 || publish(module, st->dtype_type) < 0 ||
-        publish(module, st->tensor_type) < 0 || publish(module, st->context_type) < 0 ||
-        publish(module, st->cache_type) < 0 || publish(module, st->profile_type) < 0)
+        add_type(module, &mlpy_metal_hazards_spec, &st->metal_hazards_type) < 0 ||
+        publish(module, st->metal_library_type) < 0 || publish(module, st->metal_hazards_type) < 0 ||
+        publish(module, st->dtype_type) < 0 || publish(module, st->tensor_type) < 0 ||
+        publish(module, st->context_type) < 0 || publish(module, st->cache_type) < 0 ||
+        publish(module, st->profile_type) < 0)
         return -1;
     for (int i = 0; i < ML_DTYPE_COUNT; i++) {
         mlpy_dtype *d = PyObject_New(mlpy_dtype, st->dtype_type);
@@ -223,6 +225,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(st->profile_type);
     Py_VISIT(st->metal_library_type);
     Py_VISIT(st->metal_function_type);
+    Py_VISIT(st->metal_hazards_type);
     Py_VISIT(st->np_generic);
     Py_VISIT(st->np_complex);
     for (int i = 0; i < ML_DTYPE_COUNT; i++)
@@ -243,6 +246,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(st->profile_type);
     Py_CLEAR(st->metal_library_type);
     Py_CLEAR(st->metal_function_type);
+    Py_CLEAR(st->metal_hazards_type);
     Py_CLEAR(st->np_generic);
     Py_CLEAR(st->np_complex);
     for (int i = 0; i < ML_DTYPE_COUNT; i++)

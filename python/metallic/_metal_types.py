@@ -230,9 +230,14 @@ def bind(function: str, argument: Argument, value: Any, *, keep: bool) -> Bound:
         original = x if argument.writable and not read_only else None
     elif read_only and argument.writable and not keep:
         use = array(x, copy=True) if isinstance(x, Tensor) else x.copy()
-    memory = use if isinstance(use, Tensor) else use.reshape(-1).view("uint8") if use.size else bytearray()
+    memory = memory_of(use)
     asks = argument.writable and not (read_only and use is x)
     return Bound((argument.index, memory, asks, read_only and use is x), use, original)
+
+
+def memory_of(x: Any) -> Any:
+    """A contiguous tensor or array as something whose bytes the binding can reach, whatever its dtype."""
+    return x if isinstance(x, Tensor) else x.reshape(-1).view("uint8") if x.size else bytearray()
 
 
 def writable(x: Any) -> bool:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from . import _metal_types as types
-from ._core import Tensor, _MetalLibrary
+from ._core import Tensor, _MetalHazards, _MetalLibrary
 from ._errors import CheckError, DeviceError
 
 ORDERS = ("forward", "reverse", "shuffle")
@@ -57,6 +57,37 @@ def _running(**changes: Any) -> Iterator[None]:
         yield
     finally:
         _settings = before
+
+
+_encoding = threading.local()  # .encoder: this thread's open one
+
+
+class _Encoder:
+    """A concurrent compute encoder: the calls of this thread within `with` may overlap on a GPU unless barrier() stands
+    between them. Two that touch the same bytes, one of them writing, are a hazard: CheckError from the later call. With
+    checked kernels the bytes are those really touched, else those of the buffers by their declared access.
+    """
+
+    def __init__(self) -> None:
+        self._hazards = _MetalHazards()
+        self._kept: list[Any] = []  # what was bound: memory given back would be another buffer's next
+
+    def __enter__(self) -> _Encoder:
+        if getattr(_encoding, "encoder", None) is not None:
+            raise RuntimeError("an encoder is open in this thread")
+        _encoding.encoder = self
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _encoding.encoder = None
+        self.barrier()
+
+    def barrier(self, *resources: Any) -> None:
+        """What follows waits for what came before, as far as it uses these arrays (which are contiguous); without any,
+        for all of it."""
+        self._hazards.barrier([types.memory_of(x) for x in resources])
+        if not resources:
+            self._kept.clear()
 
 
 class Library:
@@ -175,6 +206,9 @@ class Function:
             if i in self._buffers and arg is not None
         ]
         memory = [(int(index), int(size)) for index, size in (threadgroup_memory or {}).items()]
+        encoder = getattr(_encoding, "encoder", None)
+        if encoder is not None:
+            encoder._kept += bound
         found, text, failure = self._raw.dispatch(
             [b.row for b in bound],
             memory,
@@ -183,6 +217,7 @@ class Function:
             threads,
             ORDERS.index(_settings.order),
             _settings.seed,
+            encoder._hazards if encoder is not None else None,
         )
         for b in bound:
             b.finish()

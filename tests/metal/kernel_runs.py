@@ -6,11 +6,13 @@ d U sum|term| (Higham, Accuracy and Stability of Numerical Algorithms, 4.2). exp
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +200,7 @@ RUNS = {
     "bitonic": Run("bitonic", bitonic),
     "attention": Run("attention", attention, constants=(("causal", True),)),
 }
+SOURCES = list(dict.fromkeys(run.source for run in RUNS.values()))
 
 
 # ---- compiling and running -------------------------------------------------------------------------------------------
@@ -219,28 +222,29 @@ def function_for(run: Run, step: str, dtype: np.dtype, checked: bool) -> metal.F
     return function(run.source, f"{name}_{other}" if other else kernel_name(name, dtype), checked, run.constants)
 
 
-def compile_together(libraries: Iterable[tuple[metal.Library, str, dict]]) -> None:
-    """Fills the cache folder. A library compiles one kernel at a time and libraries do not wait for each other, nor do
-    processes: what one of them has compiled the others find. Errors are left to the test that asks for the kernel."""
+def together(jobs: Iterable[Callable[[], object]]) -> None:
+    """Compiles on all cores, which fills the cache folder. A library compiles one kernel at a time and libraries do not
+    wait for each other, nor do processes: what one of them has compiled the others find. Errors are left to the test
+    that asks for the kernel."""
 
-    def compile_one(row) -> None:
-        of, name, constants = row
-        try:
-            of.function(name, constants)
-        except (ValueError, RuntimeError):
-            return
+    def run(job: Callable[[], object]) -> None:
+        with contextlib.suppress(ValueError, RuntimeError, AssertionError):
+            job()
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        list(pool.map(compile_one, libraries))
+        list(pool.map(run, jobs))
 
 
 @functools.cache
 def compile_all(checked: bool) -> None:
-    rows = []
-    for source in dict.fromkeys(run.source for run in RUNS.values()):
-        constants = next(dict(run.constants) for run in RUNS.values() if run.source == source)
-        rows += [(library(source, checked), name, constants) for name in library(source, checked).function_names]
-    compile_together(rows[i] for k in range(8) for i in range(k, len(rows), 8))
+    def compile_file(source: str) -> None:
+        constants = next(run.constants for run in RUNS.values() if run.source == source)
+        for name in library(source, checked).function_names:
+            function(source, name, checked, constants)
+
+    for source in SOURCES:
+        library(source, checked)
+    together(partial(compile_file, source) for source in SOURCES)
 
 
 def execute(case: Case, functions: Callable[[str], metal.Function], **settings) -> None:
