@@ -42,6 +42,28 @@ def test_many_threads_call_at_once(backend):
     assert not failures
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads in /proc")
+@pytest.mark.parametrize(
+    "text, same_as", [(" 5\t", "5"), ("99999", ""), ("+5", ""), ("5x", ""), ("0", ""), ("Auto", "")]
+)
+def test_the_pool_and_the_preference_read_the_number_of_threads_alike(text, same_as):
+    code = """
+        import os, numpy, metallic as ml
+        x = ml.ones((300, 300))
+        before = len(os.listdir("/proc/self/task"))
+        ml.matmul(x, x, backend="mlx")
+        print(len(os.listdir("/proc/self/task")) - before)
+    """
+
+    def workers(value):
+        env = {**os.environ, "METALLIC_NUM_THREADS": value}
+        return subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)], env=env, check=True, capture_output=True, text=True
+        ).stdout
+
+    assert workers(text) == workers(same_as)
+
+
 def test_preferences_hold_for_their_thread_only():
     a, b = _problem()
     seen = {}

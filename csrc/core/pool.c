@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 #include <unistd.h>
 #if defined(__linux__) && !defined(ML_POOL_PORTABLE)
@@ -444,12 +445,32 @@ static int clamp_threads(long n) {
     return n > MAX_THREADS ? MAX_THREADS : (int)n;
 }
 
+bool ml_threads_from_text(const char *text, int *out) {
+    static const char blanks[] = " \t\r\n\v\f";
+    text += strspn(text, blanks);
+    size_t length = strlen(text);
+    while (length > 0 && strchr(blanks, text[length - 1]))
+        length--;
+    if (length == 4 && strncasecmp(text, "auto", 4) == 0) {
+        *out = 0;
+        return true;
+    }
+    int n = 0;
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] < '0' || text[i] > '9' || n > ML_THREADS_TEXT_MAX)
+            return false;
+        n = 10 * n + (text[i] - '0');
+    }
+    if (n < 1 || n > ML_THREADS_TEXT_MAX)
+        return false;
+    *out = n;
+    return true;
+}
+
 static int compute_default(void) {
-    const char *text = getenv("METALLIC_NUM_THREADS"); /* what is not accepted, a context warns of */
-    char *end = NULL;
-    long n = text ? strtol(text, &end, 10) : 0;
-    const bool whole = text && end != text && end[strspn(end, " \t\r\n")] == '\0';
-    return clamp_threads(whole && n >= 1 && n <= 4096 ? n : ml_cpu_count());
+    const char *text = getenv("METALLIC_NUM_THREADS");
+    int n = 0;
+    return clamp_threads(text && ml_threads_from_text(text, &n) && n > 0 ? n : ml_cpu_count());
 }
 
 void ml_set_num_threads(int n) {

@@ -21,6 +21,12 @@ void ml_parallel(int64_t tasks, ml_task_fn fn, void *arg);
  * another thread's ml_set_num_threads() in between cannot make worker exceed it. */
 void ml_parallel_limit(int64_t tasks, int max_workers, ml_task_fn fn, void *arg);
 
+/* A number of threads as METALLIC_NUM_THREADS has it: a whole number from 1 (at most ML_THREADS_TEXT_MAX), or "auto"
+ * (0) in any case; blanks around it do not count. False, *out untouched: anything else. The environment is read by this
+ * alone, so that what a warning calls unset is unset for the pool too. */
+#define ML_THREADS_TEXT_MAX 4096
+bool ml_threads_from_text(const char *text, int *out);
+
 /* CPUs this process may use: affinity, cgroup quota (rounded up), at least 1. */
 int ml_cpu_count(void);
 

@@ -1,6 +1,8 @@
 /* The table of preferences and everything that follows from it: environment, keywords, layers, per-thread overrides. */
 #include "runtime/prefs.h"
 
+#include "core/pool.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <pthread.h>
@@ -203,12 +205,9 @@ static bool parse(const ml_pref_row *row, const char *text, ml_pref_values *valu
         memcpy(field, &count, sizeof count);
         return true;
     case PREF_THREADS: {
-        int threads = 0;
-        if (strcmp(word, "auto") != 0) {
-            if (!parse_count(word, 1, 4096, &count))
-                return false;
-            threads = (int)count;
-        }
+        int threads;
+        if (!ml_threads_from_text(word, &threads))
+            return false;
         memcpy(field, &threads, sizeof threads);
         return true;
     }
