@@ -204,6 +204,19 @@ def test_visible_nan_travels_by_the_rule(route, variant, dtype):
 
 @every_variant
 @every_dtype
+def test_a_scale_of_zero_keeps_nan(route, variant, dtype):
+    rng = np.random.default_rng(14)
+    for length in (3, 20):
+        q, k, v = qkv(rng, dtype, length=length, keys=70)
+        check(route, variant, q, k, v, scale=0.0, is_causal=True)
+        q[0, 0, 1] = np.nan
+        q[0, 1, 2, 0] = np.inf
+        check(route, variant, q, k, v, scale=0.0, is_causal=True)
+        check(route, variant, q, k, v, scale=0.0, softcap=20.0)
+
+
+@every_variant
+@every_dtype
 def test_every_pair_near_the_diagonal(route, variant, dtype):
     # one-hot values make the output show exactly which keys were seen
     length = keys = 36

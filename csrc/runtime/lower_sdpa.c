@@ -97,7 +97,9 @@ void ml_lower_sdpa(const ml_op *op, const ml_view *scores, ml_op parts[ML_LOWERE
     qk->in[ML_IN_A] = split_heads(&op->in[ML_IN_Q], p->heads_kv);
     qk->in[ML_IN_B] = swap_last(&k);
     qk->out[0] = split_heads(scores, p->heads_kv);
-    set_matmul(qk, (ml_matmul_params){.alpha = p->scale, .transpose_b = true});
+    /* With alpha = 0 a matmul reads nothing, but a NaN times a scale of zero is a NaN: then the softmax scales. */
+    const bool scale_later = p->scale == 0.0f;
+    set_matmul(qk, (ml_matmul_params){.alpha = scale_later ? 1.0f : p->scale, .transpose_b = true});
 
     softmax->kind = ML_OP_SOFTMAX;
     softmax->n_in = 3;
@@ -108,7 +110,7 @@ void ml_lower_sdpa(const ml_op *op, const ml_view *scores, ml_op parts[ML_LOWERE
     softmax->softmax = (ml_softmax_params){.rows = p->batch * p->heads_q * p->len_q,
                                            .seq_q = p->len_q,
                                            .seq_k = p->len_k,
-                                           .scale = 1.0f,
+                                           .scale = scale_later ? p->scale : 1.0f,
                                            .causal = p->causal,
                                            .query_offset = p->query_offset,
                                            .mask = p->mask,

@@ -35,6 +35,10 @@ static void do_tile(const run *r, const int64_t at[3], float *row, int64_t key, 
         memcpy(copy, s, sizeof(float) * (size_t)keys);
         s = copy;
     }
+    if (r->p->scale != 1.0f) {
+        for (int j = 0; j < KEYS; j++)
+            s[j] *= r->p->scale;
+    }
     const uint64_t seen = ml_sdpa_mask_bits(&r->mask, at, key, keys, added);
     const bool adds = r->p->mask == ML_MASK_ADDITIVE;
     if (seen != 0 && (adds || r->p->softcap > 0.0f)) {
