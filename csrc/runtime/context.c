@@ -230,6 +230,8 @@ ml_status ml_context_alloc(ml_context *ctx, size_t size, ml_buffer **out) {
 }
 
 ml_status ml_tensor_empty(ml_context *ctx, ml_dtype dtype, const ml_shape *shape, ml_tensor **out) {
+    if (!ctx || !shape)
+        return ml_fail(ML_ERR_VALUE, "empty: %s is NULL", ctx ? "shape" : "ctx");
     int64_t elements;
     if ((unsigned)dtype >= ML_DTYPE_COUNT)
         return ml_fail(ML_ERR_DTYPE, "empty: %d is no dtype", (int)dtype);
@@ -267,6 +269,8 @@ bool ml_context_shares_memory(const ml_context *ctx, const void *data, size_t si
 }
 
 ml_status ml_tensor_from_host(ml_context *ctx, const ml_host_memory *memory, const ml_layout *layout, ml_tensor **out) {
+    if (!ctx || !memory || !layout)
+        return ml_fail(ML_ERR_VALUE, "from_host: %s is NULL", !ctx ? "ctx" : !memory ? "memory" : "layout");
     ML_TRY(ml_context_check_process(ctx));
     /* The handle and the check of the layout come first: after a failure the memory is still the caller's. */
     ml_view view;

@@ -112,6 +112,10 @@ static void test_host_memory(void) {
     ml_layout outside = {.dtype = ML_F32, .shape = {2, {3, 5}}};
     check(failed_with(ml_tensor_from_host(ctx, &memory, &outside, &t), ML_ERR_SHAPE, "[3, 5]") && !t && released == 0);
     ml_layout inside = {.dtype = ML_F32, .shape = {2, {3, 4}}};
+    check(failed_with(ml_tensor_empty(ctx, ML_F32, NULL, &t), ML_ERR_VALUE, "shape is NULL"));
+    check(failed_with(ml_tensor_empty(NULL, ML_F32, &inside.shape, &t), ML_ERR_VALUE, "ctx is NULL"));
+    check(failed_with(ml_tensor_from_host(ctx, NULL, &inside, &t), ML_ERR_VALUE, "memory is NULL"));
+    check(failed_with(ml_tensor_from_host(ctx, &memory, NULL, &t), ML_ERR_VALUE, "layout is NULL"));
     check(ml_tensor_from_host(ctx, &memory, &inside, &t) == ML_OK);
     void *p = NULL;
     check(ml_tensor_data(t, &p) == ML_OK && p == data);
