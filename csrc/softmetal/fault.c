@@ -10,7 +10,9 @@
 
 #include <signal.h>
 #include <string.h>
+#if SM_HAVE_FIBERS
 #include <ucontext.h>
+#endif
 
 enum { SIGNALS = 4 };
 static const int signals[SIGNALS] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
@@ -23,25 +25,27 @@ static _Thread_local sm_engine *active;
 static _Thread_local int chain_depth;
 
 static uintptr_t context_pc(const void *context) {
-    const ucontext_t *uc = context;
 #if defined(__x86_64__) && SM_HAVE_FIBERS
+    const ucontext_t *uc = context;
     return (uintptr_t)uc->uc_mcontext.gregs[REG_RIP];
 #elif defined(__aarch64__) && SM_HAVE_FIBERS
+    const ucontext_t *uc = context;
     return (uintptr_t)uc->uc_mcontext.pc;
 #else
-    (void)uc;
+    (void)context;
     return 0;
 #endif
 }
 
 static uintptr_t context_sp(const void *context) {
-    const ucontext_t *uc = context;
 #if defined(__x86_64__) && SM_HAVE_FIBERS
+    const ucontext_t *uc = context;
     return (uintptr_t)uc->uc_mcontext.gregs[REG_RSP];
 #elif defined(__aarch64__) && SM_HAVE_FIBERS
+    const ucontext_t *uc = context;
     return (uintptr_t)uc->uc_mcontext.sp;
 #else
-    (void)uc;
+    (void)context;
     return 0;
 #endif
 }

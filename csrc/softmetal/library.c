@@ -7,13 +7,17 @@
 #include "softmetal/strict.h"
 
 #include <dlfcn.h>
+#if defined(__linux__)
 #include <link.h>
+#endif
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__linux__)
 #include <sys/stat.h>
+#endif
 #include <unistd.h>
 
 typedef struct loaded {
@@ -125,6 +129,7 @@ typedef struct image {
     uintptr_t begin, end;
 } image;
 
+#if defined(__linux__)
 static int find_image(struct dl_phdr_info *info, size_t size, void *data) {
     image *im = data;
     uintptr_t begin = UINTPTR_MAX, end = 0;
@@ -144,6 +149,10 @@ static int find_image(struct dl_phdr_info *info, size_t size, void *data) {
     return ours;
 }
 
+static void look_up_image(image *im) {
+    dl_iterate_phdr(find_image, im);
+}
+
 /* Mapping an object that was cut short would end the process: the linker writes the section headers last. */
 static bool is_whole(const char *path) {
     ElfW(Ehdr) header;
@@ -156,6 +165,17 @@ static bool is_whole(const char *path) {
         fclose(file);
     return whole;
 }
+#else
+/* No kernel runs here (fiber.h): nobody asks where one lies. */
+static void look_up_image(image *im) {
+    (void)im;
+}
+
+static bool is_whole(const char *path) {
+    (void)path;
+    return true;
+}
+#endif
 
 static ml_status load_object(loaded *l, const sm_host *host) {
     if (!is_whole(l->path))
@@ -168,7 +188,7 @@ static ml_status load_object(loaded *l, const sm_host *host) {
     if (!module)
         return ml_fail(ML_ERR_DEVICE, "%s is no kernel module of this version", l->path);
     image im = {(const void *)module, 0, 0};
-    dl_iterate_phdr(find_image, &im);
+    look_up_image(&im);
     l->kernel.module = module;
     l->kernel.function = &module->functions[0];
     l->kernel.object_path = l->path;

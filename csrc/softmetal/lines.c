@@ -60,6 +60,17 @@ static void parse(const sm_kernel *kernel, FILE *output, sm_line *out, size_t n)
     }
 }
 
+/* Neither end outlives an exec. */
+static bool open_pipe(int ends[2]) {
+#if defined(__linux__)
+    return pipe2(ends, O_CLOEXEC) == 0;
+#else
+    if (pipe(ends) != 0)
+        return false;
+    return fcntl(ends[0], F_SETFD, FD_CLOEXEC) == 0 && fcntl(ends[1], F_SETFD, FD_CLOEXEC) == 0;
+#endif
+}
+
 static bool run(const sm_kernel *kernel, const char *tool, const uintptr_t *pcs, size_t n, sm_line *out) {
     static const char *const options[] = {"-a", "-i", "-e"};
     enum { N_OPTIONS = 3 };
@@ -75,7 +86,7 @@ static bool run(const sm_kernel *kernel, const char *tool, const uintptr_t *pcs,
         argv[argc++] = numbers[i];
     }
     argv[argc] = NULL;
-    if (pipe2(pipes, O_CLOEXEC) != 0)
+    if (!open_pipe(pipes))
         return false;
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);

@@ -9,6 +9,13 @@
 #include <string.h>
 #include <unistd.h>
 
+/* The kernel's own code for a fault whose address the processor does not tell. */
+#if defined(SI_KERNEL)
+#define NO_ADDRESS SI_KERNEL
+#else
+#define NO_ADDRESS (-1)
+#endif
+
 /* ---- the raw list ---- */
 
 static uint32_t hash(sm_finding_kind kind, const void *pc, const void *other_pc, uint32_t line, uint32_t other_line) {
@@ -127,7 +134,7 @@ void sm_raw_from_fault(const sm_engine *e, sm_raw *raw) {
         raw->note = "integer division by zero";
     } else if (f->signal == SIGILL) {
         raw->note = "the kernel reached a point that its compiler took for unreachable";
-    } else if (f->code == SI_KERNEL) {
+    } else if (f->code == NO_ADDRESS) {
         raw->note = "the address is misaligned for the access, or far outside of any memory";
     } else if (f->address - (uintptr_t)e < SM_ENGINE_BYTES) {
         if (in_stacks % SM_STACK_BYTES < (uintptr_t)sysconf(_SC_PAGESIZE))

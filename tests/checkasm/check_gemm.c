@@ -438,7 +438,7 @@ void bench_gemm(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
             arg.tile = (ml_ukr_tile){.m = impl->mr, .n = impl->nr, .b_stride = impl->nr, .alpha = 1.0f, .out = out.mat};
             snprintf(what, sizeof what, "ukr %dx%d k %d out %s %s", impl->mr, impl->nr, K,
                      ml_dtype_name(check_dtypes[d]), layout_names[kind]);
-            check_bench(what, bench_ukr, &arg, 2.0 * impl->mr * impl->nr * K, "GFLOP/s");
+            check_bench(what, bench_ukr, &arg, 2.0 * (double)(impl->mr * impl->nr * K), "GFLOP/s");
             check_free(&out.buffer);
         }
     }

@@ -329,7 +329,7 @@ void bench_gemv(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
                 char what[64];
                 snprintf(what, sizeof what, "%s %s, %d columns", axpy ? "axpy" : "dot", ml_dtype_name(check_dtypes[d]),
                          n);
-                check_bench(what, bench_products, &arg, (double)ml_dtype_size_of(check_dtypes[d]) * ROWS_TIMED * K,
+                check_bench(what, bench_products, &arg, (double)(ml_dtype_size_of(check_dtypes[d]) * ROWS_TIMED * K),
                             "weight bytes/ns");
             }
         }

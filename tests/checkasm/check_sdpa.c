@@ -427,19 +427,19 @@ void bench_sdpa(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
     for (int m = 1; m <= impl->mr; m = m < impl->mr && 2 * m > impl->mr ? impl->mr : 2 * m) {
         arg.scores = (ml_sdpa_scores){q, k, s, DIM, m};
         snprintf(what, sizeof what, "scores %d rows, %d keys, dim %d", m, impl->nr, DIM);
-        check_bench(what, bench_scores, &arg, 2.0 * m * impl->nr * DIM, "GFLOP/s");
+        check_bench(what, bench_scores, &arg, 2.0 * (double)(m * impl->nr * DIM), "GFLOP/s");
         arg.softmax = (ml_sdpa_softmax){s, seen, max, sum, rescale, m, KEYS};
         snprintf(what, sizeof what, "softmax %d rows, %d keys", m, KEYS);
-        check_bench(what, bench_weights, &arg, (double)m * KEYS, "elements/ns");
+        check_bench(what, bench_weights, &arg, (double)(m * KEYS), "elements/ns");
         for (size_t d = 0; d < 3; d++) {
             arg.values = (ml_sdpa_values){s, rescale, k, DIM, dtypes[d], acc, DIM, KEYS, DIM, m};
             snprintf(what, sizeof what, "values %d rows, %d keys, dim %d, %s", m, KEYS, DIM, ml_dtype_name(dtypes[d]));
-            check_bench(what, bench_values, &arg, 2.0 * m * KEYS * DIM, "GFLOP/s");
+            check_bench(what, bench_values, &arg, 2.0 * (double)(m * KEYS * DIM), "GFLOP/s");
             if (m > impl->direct_rows)
                 continue;
             arg.direct = (ml_sdpa_direct){q, k, DIM, dtypes[d], s, DIM, m, KEYS};
             snprintf(what, sizeof what, "direct %d rows, %d keys, dim %d, %s", m, KEYS, DIM, ml_dtype_name(dtypes[d]));
-            check_bench(what, bench_direct, &arg, 2.0 * m * KEYS * DIM, "GFLOP/s");
+            check_bench(what, bench_direct, &arg, 2.0 * (double)(m * KEYS * DIM), "GFLOP/s");
         }
     }
 }
