@@ -1,6 +1,7 @@
 # make sweep      install and time the Qwen2.5 shapes, attention included, against NumPy (needs NumPy only)
 # make test       install with the [test] extra, run the C tests and pytest
 # make lint       formatting, static checks, layer order
+# make macos      build for macOS, arm64 and x86-64, without running it (any system; skipped without the ziglang package)
 # make sanitize   the tests under Address-, UndefinedBehavior- and ThreadSanitizer (SHORT=1: a few minutes)
 # make bench      all suites against all peers, into bench-*.csv and bench-*.json
 # make clean      remove builds and environments
@@ -22,7 +23,7 @@ export PIP_NO_INPUT := 1
 SOURCES := pyproject.toml meson.build meson.options $(shell find csrc metal python tuning -type f \
 	-not -path '*/__pycache__/*' -not -name '*.pyc' 2>/dev/null)
 
-.PHONY: sweep test lint sanitize bench clean
+.PHONY: sweep test lint macos sanitize bench clean
 .DELETE_ON_ERROR:
 
 # $(call venv,directory): a virtual environment, made when it is missing
@@ -50,6 +51,12 @@ endef
 	.venv-lint/bin/python -m pip install -q clang-format==23.1.5 clang-tidy==23.1.4 ruff==0.17.5 meson ninja
 	@touch $@
 
+.venv-macos/.done: pyproject.toml
+	$(call venv,.venv-macos)
+	.venv-macos/bin/python -m pip install -q meson ninja
+	.venv-macos/bin/python -m pip install -q ziglang==0.17.0 || echo "ziglang cannot be installed"
+	@touch $@
+
 sweep: .venv-sweep/.done
 	.venv-sweep/bin/metallic sweep $(SWEEP)
 
@@ -59,6 +66,9 @@ test: .venv-test/.done
 
 lint: .venv-lint/.done
 	tools/lint.sh .venv-lint
+
+macos: .venv-macos/.done
+	tools/cross_macos.sh .venv-macos
 
 sanitize: .venv-test/.done
 	SHORT=$(SHORT) tools/sanitize.sh .venv-test
@@ -70,4 +80,4 @@ bench: .venv-bench/.done
 	done
 
 clean:
-	rm -rf build build-* .venv-sweep .venv-test .venv-lint .venv-bench dist .pytest_cache .hypothesis .ruff_cache
+	rm -rf build build-* .venv-sweep .venv-test .venv-lint .venv-macos .venv-bench dist .pytest_cache .hypothesis .ruff_cache

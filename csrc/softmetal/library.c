@@ -15,9 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#if defined(__linux__)
 #include <sys/stat.h>
-#endif
 #include <unistd.h>
 
 typedef struct loaded {
