@@ -170,7 +170,9 @@ def measure(out: output.Output, base: dict, only: list[str]) -> None:
     try:
         for group in GROUPS:
             if not only or group.name in only:
-                plan = runner.Plan(group.name, list(group.cases), list(group.goals), contenders, (group.mode,))
+                plan = runner.Plan(
+                    group.name, list(group.cases), list(group.goals), contenders, (group.mode,), processes=3
+                )
                 runner.Sweep(plan, out, base, screen).run()
     finally:
         screen.finish(out.rows)

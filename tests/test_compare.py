@@ -58,6 +58,15 @@ def test_a_limit_below_that_is_heard():
     assert result.verdict == "SLOW" and result.failed
 
 
+def test_a_slower_build_is_slower_at_its_best_too():
+    calm = around(100, 0.01)
+    crowded = calm[:10] + around(120, 0.01, n=20, seed=1)  # the same code; a neighbour came meanwhile
+    assert verdict(calm, crowded) == "SAME"
+    assert verdict(crowded, calm) == "SAME"
+    assert verdict(calm, [1.2 * us for us in calm]) == "SLOW"
+    assert verdict([50.0, *calm], around(120, 0.01, seed=1)) == "SLOW"
+
+
 def test_disturbed_rows_are_never_a_verdict():
     warning = "other processes used 40% of a CPU"
     before, after = row(samples=around(100)), row(samples=around(130, seed=1), warning=warning)

@@ -123,6 +123,23 @@ def test_inputs_are_the_same_every_time_and_representable(dtype):
             assert not (wide.view(np.uint32) & 0xFFFF).any()
 
 
+@pytest.mark.parametrize("dtype", suites.DTYPES)
+def test_memory_in_huge_pages_holds_the_same_inputs(dtype):
+    plain = data.make_inputs(BIASED, dtype)
+    size, number = sum(array.nbytes for array in plain.values()), len(plain)
+    allocate = data.huge_pages(3 * size, 3 * number)
+    sets = [data.make_inputs(BIASED, dtype, allocate)]
+    sets += [data.copy_inputs(sets[0], allocate) for _ in range(2)]
+    arrays = [array for inputs in sets for array in inputs.values()]
+    for array in arrays:
+        array[...] += 0  # all of it can be written
+    for i, array in enumerate(arrays):
+        assert array.flags.c_contiguous and array.flags.aligned
+        assert not any(np.shares_memory(array, other) for other in arrays[:i])
+    for inputs in sets:
+        assert all(np.array_equal(inputs[name], plain[name]) for name in plain)
+
+
 def test_rounding_to_bfloat16_agrees_with_ml_dtypes():
     ml_dtypes = pytest.importorskip("ml_dtypes")
     bits = np.arange(0, 0x7F800000, 4099, dtype=np.uint32)
@@ -316,6 +333,24 @@ def test_everybody_else_is_stopped_while_one_is_timed(base, monkeypatch, tmp_pat
     assert {state for _, state in states} == {"T"}
 
 
+def test_rounds_rotate_among_our_processes(base, monkeypatch):
+    asked = []
+    ask = workers.Team.ask
+
+    def spy(self, library, command, *, number=0, **request):
+        if command in ("prepare", "sample"):
+            asked.append((library, command, number))
+        return ask(self, library, command, number=number, **request)
+
+    monkeypatch.setattr(workers.Team, "ask", spy)
+    rows = run(plan([TINY], "numpy", processes=2), base)
+    assert all(row["status"] in ("ok", "suspect") for row in rows)
+    samples = [number for library, command, number in asked if (library, command) == ("metallic", "sample")]
+    assert samples == [i % 2 for i in range(len(samples))] and len(samples) == rows[0]["rounds"]
+    assert [a[2] for a in asked if a[:2] == ("metallic", "prepare")] == [0, 1]
+    assert {a[2] for a in asked if a[0] == "numpy"} == {0}
+
+
 def test_no_process_outlives_a_team():
     with workers.Team() as team:
         assert team.ask("numpy", "hello")["version"] == np.__version__
@@ -329,7 +364,7 @@ def test_no_process_outlives_a_team():
 def test_a_peers_process_does_not_load_this_library():
     with workers.Team() as team:
         team.ask("numpy", "hello")
-        maps = Path(f"/proc/{team.processes['numpy'].child.pid}/maps")
+        maps = Path(f"/proc/{team.processes['numpy', 0].child.pid}/maps")
         if not maps.exists():
             pytest.skip("no /proc: what a process has loaded is not visible")
         assert "_core" not in [part.partition(".")[0] for part in Path(maps).read_text().split() if "metallic" in part]

@@ -45,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--resume", action="store_true", help="go on with the files of an interrupted sweep")
     add("--budget", type=float, metavar="SECONDS", help="for the whole sweep (default: 0.4 s of measuring per row)")
     add("--warmup", type=float, default=0.05, metavar="SECONDS", help="per contender and case (default 0.05)")
+    add("--processes", type=int, default=3, metavar="N", choices=range(1, 17),
+        help="of this package; rounds rotate, for chance places memory and threads in each (default 3)")  # fmt: skip
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--warm", action="store_const", const=("warm",), dest="modes", help="only with the same buffers")
     mode.add_argument("--cold", action="store_const", const=("cold",), dest="modes", help="only with rotated buffers")
@@ -115,6 +117,7 @@ def _plans(args: argparse.Namespace) -> list[runner.Plan]:
                 device=args.device,
                 budget=args.budget / len(args.suite) if args.budget else None,
                 warmup=args.warmup,
+                processes=args.processes,
             )
         )
     return plans

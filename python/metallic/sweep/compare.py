@@ -1,11 +1,12 @@
 """Two sweeps, row by row: faster, slower, the same, or too noisy to tell.
 
-Medians within 5 % (or the smallest limit, where that is less) or 0.05 us are SAME: samples of one run share its
-buffers' pages and its neighbours on the machine, so that two runs of one build differ by a few per cent however sure a
-rank test is. Beyond, a row is FAST or SLOW when a rank test over the raw samples says that they differ (Mann-Whitney,
-p < 0.01) and the ranges from the 20th to the 80th percentile do not overlap, and AMBIGUOUS otherwise, or when other
-processes were busy meanwhile. Of a file without samples (CSV) only the quantiles speak: apart is FAST or SLOW; each
-median inside the other's range is SAME.
+A slower build is slower at its best and in the middle: what counts is the smaller change of the minimum's and the
+median's, none when they point apart. Within 5 % (or the smallest limit, where that is less) or 0.05 us a row is SAME:
+samples of one run share their neighbours on the machine, so that two runs of one build differ by a few per cent however
+sure a rank test is. Beyond, a row is FAST or SLOW when a rank test over the raw samples says that they differ
+(Mann-Whitney, p < 0.01) and the ranges from the 20th to the 80th percentile do not overlap, and AMBIGUOUS otherwise, or
+when other processes were busy meanwhile. Of a file without samples (CSV) only the quantiles speak: apart is FAST or
+SLOW; each median inside the other's range is SAME.
 """
 
 from __future__ import annotations
@@ -58,14 +59,22 @@ def _timed(row: dict | None) -> bool:
     return row is not None and row["status"] == "ok" and row.get("median_us", 0) > 0
 
 
+def _change(before: dict, after: dict) -> float:
+    """after / before - 1, of the medians or of the minima, whichever changed less; 0 when one grew and one shrank."""
+    changes = [
+        after[name] / before[name] - 1 for name in ("median_us", "min_us") if before.get(name) and after.get(name)
+    ]
+    return 0.0 if min(changes) < 0 < max(changes) else min(changes, key=abs)
+
+
 def judge(before: dict, after: dict, same: float = SAME_RELATIVE) -> tuple[str, float | None]:
-    """(verdict, p-value or None) of two timed rows; same: relative difference of medians that is none."""
+    """(verdict, p-value or None) of two timed rows; same: relative change that is none."""
     a, b = before["median_us"], after["median_us"]
     apart = before["q80_us"] < after["q20_us"] or after["q80_us"] < before["q20_us"]
     direction = "SLOW" if b > a else "FAST"
     samples = before.get("samples_us"), after.get("samples_us")
     p = stats.mann_whitney(*samples) if all(samples) else None
-    if abs(b - a) < SAME_US or abs(b / a - 1) < same:
+    if abs(b - a) < SAME_US or abs(_change(before, after)) < same:
         return "SAME", p
     if any(DISTURBED in row.get("warning", "") for row in (before, after)):
         return "AMBIGUOUS", p

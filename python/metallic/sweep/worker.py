@@ -12,6 +12,7 @@ Started by workers.py. The library's own prints go to stderr. Requests:
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -67,8 +68,11 @@ class Worker:
         """Buffers and calls for a case under each choice; runs each once, judges its result, and estimates its time."""
         self.release()
         item = suites.unpack(case)
-        self.sets = [data.make_inputs(item, dtype)]
-        self.sets += [data.copy_inputs(self.sets[0]) for _ in range(copies - 1)]
+        shapes = item.shapes().values()
+        size = copies * sum(math.prod(shape) for shape in shapes) * data.storage(dtype).itemsize
+        allocate = data.huge_pages(size, copies * len(shapes))
+        self.sets = [data.make_inputs(item, dtype, allocate)]
+        self.sets += [data.copy_inputs(self.sets[0], allocate) for _ in range(copies - 1)]
         with np.load(path) as saved:
             value, bound = saved["value"], saved["bound"]
         answers = []

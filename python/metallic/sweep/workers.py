@@ -114,7 +114,7 @@ class Team:
     def __init__(self, options: dict[str, dict] | None = None, timeout: float = 600.0):
         self.options = options or {}
         self.timeout = timeout
-        self.processes: dict[str, Process] = {}
+        self.processes: dict[tuple[str, int], Process] = {}
 
     def __enter__(self) -> Team:
         return self
@@ -132,18 +132,20 @@ class Team:
         ]
         return None if all_of_it is None else all_of_it - sum(filter(None, ours))
 
-    def ask(self, library: str, command: str, **request) -> dict:
-        """Answer of a library's worker, all others stopped. Starts the worker when there is none. Raises WorkerDied."""
+    def ask(self, library: str, command: str, *, number: int = 0, **request) -> dict:
+        """Answer of a library's worker with that number, all others stopped. Starts it when there is none. Raises
+        WorkerDied."""
+        asked = library, number
         for name, process in self.processes.items():
-            if name != library:
+            if name != asked:
                 process.stop()
         try:
-            if library not in self.processes:
-                self.processes[library] = Process(library, self.options.get(library, {}))
-                self.processes[library].ask({"command": "hello"}, self.timeout)
-            process = self.processes[library]
+            if asked not in self.processes:
+                self.processes[asked] = Process(library, self.options.get(library, {}))
+                self.processes[asked].ask({"command": "hello"}, self.timeout)
+            process = self.processes[asked]
             process.resume()
             return process.ask({"command": command, **request}, self.timeout)
         except WorkerDied:
-            self.processes.pop(library).kill()
+            self.processes.pop(asked).kill()
             raise
