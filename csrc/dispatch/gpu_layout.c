@@ -26,12 +26,19 @@ int64_t ml_gpu_sdpa_scratch_bytes(const ml_sdpa_params *p) {
     return s.n > 1 ? p->batch * p->heads_q * p->len_q * s.n * (p->dim_v + 2) * (int64_t)sizeof(float) : 0;
 }
 
-uint32_t ml_gpu_matmul_cases(const ml_view *a, const ml_view *b, bool transposed) {
-    const ml_view *v = transposed ? b : a;
+static uint32_t layout_case(const ml_op *op, bool transposed) {
+    const ml_view *v = transposed ? &op->in[ML_IN_B] : &op->in[ML_IN_A];
     const int rows = transposed ? v->ndim - 1 : v->ndim - 2, columns = transposed ? v->ndim - 2 : v->ndim - 1;
     if (v->shape[columns] <= 1 || v->strides[columns] == 1)
         return ML_CASE_A_ROWS;
     return v->shape[rows] <= 1 || v->strides[rows] == 1 ? ML_CASE_A_COLUMNS : ML_CASE_A_ROWS;
+}
+
+uint32_t ml_gpu_matmul_cases(const ml_op *op, bool transposed) {
+    const ml_matmul_params *p = &op->matmul;
+    const bool product =
+        p->k > 0 && p->alpha != 0.0f && !p->skip_hidden && (!p->has_c || ml_view_same(&op->in[ML_IN_C], &op->out[0]));
+    return layout_case(op, transposed) | (product ? (uint32_t)ML_CASE_PRODUCT : 0u);
 }
 
 uint32_t ml_gpu_sdpa_cases(const ml_op *op) {

@@ -14,7 +14,7 @@ ml_gpu_splits ml_gpu_sdpa_splits(const ml_sdpa_params *p);
 int64_t ml_gpu_sdpa_scratch_bytes(const ml_sdpa_params *p);
 
 /* ML_CASE_... bits of an operation. */
-uint32_t ml_gpu_matmul_cases(const ml_view *a, const ml_view *b, bool transposed);
+uint32_t ml_gpu_matmul_cases(const ml_op *op, bool transposed);
 uint32_t ml_gpu_sdpa_cases(const ml_op *op);
 uint32_t ml_gpu_simple_cases(const ml_op *op);
 

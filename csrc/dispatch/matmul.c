@@ -157,7 +157,7 @@ static void orient(ml_matmul_case *c, ml_plan *plan) {
     c->n = plan->transposed ? p->m : p->n;
     c->k = p->k;
     if (c->caps->device != ML_DEVICE_CPU)
-        c->cases |= ml_gpu_matmul_cases(&c->op->in[ML_IN_A], &c->op->in[ML_IN_B], plan->transposed);
+        c->cases |= ml_gpu_matmul_cases(c->op, plan->transposed);
     if (plan->transposed)
         ml_plan_because(plan, ML_WHY_TRANSPOSED);
 }
@@ -293,6 +293,8 @@ static ml_status plan_plain(ml_matmul_case *c, ml_plan *plan) {
     c->m = c->op->matmul.m;
     c->n = c->op->matmul.n;
     c->k = c->op->matmul.k;
+    if (c->caps->device != ML_DEVICE_CPU)
+        c->cases = ml_gpu_matmul_cases(c->op, false);
     c->forced = ML_BACKEND_AUTO;
     c->shape_class = ML_GEMM_GENERIC;
     c->tile = ML_TILE_GENERIC;

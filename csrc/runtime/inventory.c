@@ -1,4 +1,5 @@
 /* Which devices and kernels there are. */
+#include "device/gpu/metal/metal.h"
 #include "dispatch/dispatch.h"
 #include "runtime/context.h"
 #include "runtime/json.h"
@@ -9,29 +10,47 @@
 /* Devices this build knows, best first. */
 typedef struct device_entry {
     const char *name;
-    ml_device *(*get)(void); /* NULL: not in this build */
-    const char *reason;      /* why it is not available */
+    ml_device *(*get)(const char **reason); /* NULL with the reason where it is not available */
+    bool by_name_only;                      /* never the default device */
 } device_entry;
 
+static ml_device *get_cuda(const char **reason) {
+    *reason = "this build has no CUDA driver";
+    return NULL;
+}
+
+static ml_device *get_cpu(const char **reason) {
+    *reason = NULL;
+    return ml_cpu_device();
+}
+
+/* Off Apple's systems Metal is a software device, there to test kernels. */
+#if defined(__APPLE__)
+#define METAL_BY_NAME_ONLY false
+#else
+#define METAL_BY_NAME_ONLY true
+#endif
+
 static const device_entry entries[] = {
-    {"metal", NULL, "this build has no Metal driver"},
-    {"cuda", NULL, "this build has no CUDA driver"},
-    {"cpu", ml_cpu_device, NULL},
+    {"metal", ml_metal_device, METAL_BY_NAME_ONLY},
+    {"cuda", get_cuda, false},
+    {"cpu", get_cpu, false},
 };
 #define N_ENTRIES ((int)(sizeof entries / sizeof entries[0]))
 
 ml_status ml_device_find(const char *name, ml_device **out) {
     const bool any = !name || !*name;
     for (int i = 0; i < N_ENTRIES; i++) {
-        if (!any && strcmp(entries[i].name, name) != 0)
+        if (any ? entries[i].by_name_only : strcmp(entries[i].name, name) != 0)
             continue;
-        ml_device *dev = entries[i].get ? entries[i].get() : NULL;
+        const char *reason;
+        ml_device *dev = entries[i].get(&reason);
         if (dev) {
             *out = dev;
             return ML_OK;
         }
         if (!any)
-            return ml_fail(ML_ERR_DEVICE, "device '%s' is not available: %s", name, entries[i].reason);
+            return ml_fail(ML_ERR_DEVICE, "device '%s' is not available: %s", name, reason);
     }
     return ml_fail(ML_ERR_DEVICE, "unknown device '%s'; known are cpu, metal, cuda", any ? "" : name);
 }
@@ -40,7 +59,8 @@ ml_status ml_devices_json(char **json) {
     ml_json j = ML_JSON_INIT;
     ml_json_array_begin(&j, NULL);
     for (int i = N_ENTRIES - 1; i >= 0; i--) {
-        ml_device *dev = entries[i].get ? entries[i].get() : NULL;
+        const char *reason;
+        ml_device *dev = entries[i].get(&reason);
         if (dev) {
             char *info = NULL;
             ml_status status = dev->vtbl->info_json(dev, &info);
@@ -56,7 +76,7 @@ ml_status ml_devices_json(char **json) {
         ml_json_string(&j, "name", entries[i].name);
         ml_json_string(&j, "kind", entries[i].name);
         ml_json_bool(&j, "available", false);
-        ml_json_string(&j, "reason", entries[i].reason);
+        ml_json_string(&j, "reason", reason);
         ml_json_object_end(&j);
     }
     ml_json_array_end(&j);
@@ -122,7 +142,8 @@ ml_status ml_kernels_json(const char *op, const char *device, char **json) {
     ml_json j = ML_JSON_INIT;
     ml_json_array_begin(&j, NULL);
     for (int i = 0; i < N_ENTRIES; i++) {
-        ml_device *dev = entries[i].get && (!device || !strcmp(device, entries[i].name)) ? entries[i].get() : NULL;
+        const char *reason;
+        ml_device *dev = !device || !strcmp(device, entries[i].name) ? entries[i].get(&reason) : NULL;
         if (!dev)
             continue;
         ml_caps caps;

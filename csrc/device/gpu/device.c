@@ -46,10 +46,8 @@ static void gpu_caps(ml_device *dev, uint32_t isa_mask, ml_caps *out) {
     set_caps(DEVICE(dev), DEVICE(dev)->registry, out);
 }
 
-/* Manifests live as long as the process: plans and cached pipelines know their rows by address. One per path and
- * contents would be enough, but a process reads one or two. */
-static ml_status gpu_manifest(ml_device *dev, const char *path, ml_caps *out) {
-    ml_gpu_device *d = DEVICE(dev);
+/* The whole file; NULL when it cannot be read. */
+static char *read_text(const char *path) {
     FILE *f = fopen(path, "re");
     char *text = NULL;
     size_t used = 0, size = 0, n = 1;
@@ -67,14 +65,32 @@ static ml_status gpu_manifest(ml_device *dev, const char *path, ml_caps *out) {
     const bool whole = f && n == 0 && !ferror(f);
     if (f)
         fclose(f);
-    ml_status status = ML_OK;
-    if (whole)
+    if (whole) {
         text[used] = '\0';
-    else
-        status = ml_fail(ML_ERR_VALUE, "METALLIC_VARIANTS: %s cannot be read", path);
-    ml_gpu_registry *registry = NULL;
-    if (status == ML_OK)
+        return text;
+    }
+    free(text);
+    return NULL;
+}
+
+static ml_status gpu_manifest(ml_device *dev, const char *path, ml_caps *out) {
+    ml_gpu_device *d = DEVICE(dev);
+    char *text = read_text(path);
+    if (!text)
+        return ml_fail(ML_ERR_VALUE, "METALLIC_VARIANTS: %s cannot be read", path);
+    pthread_mutex_lock(&d->lock);
+    ml_gpu_registry *registry = d->others;
+    while (registry && strcmp(registry->source, text) != 0)
+        registry = registry->next;
+    ml_status status = ML_OK;
+    if (!registry) {
         status = ml_gpu_registry_read(path, text, &d->info, &registry);
+        if (status == ML_OK) {
+            registry->next = d->others;
+            d->others = registry;
+        }
+    }
+    pthread_mutex_unlock(&d->lock);
     free(text);
     if (status == ML_OK)
         set_caps(d, registry, out);
@@ -261,5 +277,6 @@ ml_status ml_gpu_device_open(ml_gpu_device *device, const ml_gpu_driver *driver)
     ml_gpu_registry *registry;
     ML_TRY(ml_gpu_registry_read("variants.json", ml_gpu_manifest, &device->info, &registry));
     device->registry = registry;
+    pthread_mutex_init(&device->lock, NULL);
     return ML_OK;
 }

@@ -15,6 +15,8 @@ typedef struct ml_gpu_device {
     void *handle;
     ml_gpu_info info;
     const ml_gpu_registry *registry; /* of the built-in manifest */
+    pthread_mutex_t lock;            /* of others */
+    ml_gpu_registry *others;         /* of other manifests, kept: plans and cached pipelines know rows by address */
 } ml_gpu_device;
 
 /* Opens the driver and reads the built-in manifest into *device. Errors: those of the driver. */

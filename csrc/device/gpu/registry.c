@@ -353,10 +353,12 @@ static void read_manifest(reader *r, ml_gpu_registry *g) {
 
 ml_status ml_gpu_registry_read(const char *name, const char *text, const ml_gpu_info *info, ml_gpu_registry **out) {
     ml_gpu_registry *g = calloc(1, sizeof *g);
-    if (g)
+    if (g) {
         g->text = strdup(text);
-    if (!g || !g->text) {
-        free(g);
+        g->source = strdup(text);
+    }
+    if (!g || !g->text || !g->source) {
+        ml_gpu_registry_free(g);
         return ml_fail(ML_ERR_MEMORY, "out of memory for a kernel manifest");
     }
     reader r = {.name = name, .start = g->text, .at = g->text};
@@ -367,6 +369,7 @@ ml_status ml_gpu_registry_read(const char *name, const char *text, const ml_gpu_
                                       .family = ML_BACKEND_MPS,
                                       .dtypes = info->gemm_dtypes,
                                       .supports = ML_SUP_ALPHA_BETA,
+                                      .requires_cases = ML_CASE_PRODUCT,
                                       .rank = 20}};
         add(&r, g, &vendor);
     }
@@ -386,5 +389,6 @@ void ml_gpu_registry_free(ml_gpu_registry *g) {
     free(g->rows);
     free(g->variants);
     free(g->text);
+    free(g->source);
     free(g);
 }

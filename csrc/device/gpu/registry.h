@@ -22,13 +22,15 @@ typedef struct ml_gpu_registry {
     int n;
     ml_kernel_desc *rows; /* .impl points to the ml_gpu_variant; NULL: the vendor's matrix multiplication */
     ml_gpu_variant *variants;
-    char *text; /* what the names point into */
+    char *text;   /* what the names point into */
+    char *source; /* as it was read */
+    struct ml_gpu_registry *next;
 } ml_gpu_registry;
 
 /* Reads a manifest. Disabled rows are left out; experimental ones are marked. name is for messages. Errors:
  * ML_ERR_VALUE with name, line and what is wrong; ML_ERR_MEMORY. */
 ml_status ml_gpu_registry_read(const char *name, const char *text, const ml_gpu_info *info, ml_gpu_registry **out);
-void ml_gpu_registry_free(ml_gpu_registry *registry);
+void ml_gpu_registry_free(ml_gpu_registry *g);
 
 /* The embedded sources (metal/ of the repository) and manifest. */
 extern const ml_gpu_source ml_gpu_sources[];

@@ -1,0 +1,240 @@
+"""The Metal device: command buffers, barriers, borrowed memory, pending results, failures."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import metallic as ml
+from parity import F16, F32, random_array
+
+ROOT = Path(__file__).resolve().parent.parent
+DEVICE = next(d for d in ml.devices() if d["name"] == "metal")
+pytestmark = pytest.mark.skipif(not DEVICE["available"], reason=f"no Metal device: {DEVICE['reason']}")
+
+
+@pytest.fixture(scope="module")
+def ctx():
+    return ml.Context("metal")
+
+
+def on_device(*arrays):
+    return [ml.array(a, device="metal", copy=True) for a in arrays]
+
+
+def settle(ctx):
+    """What array() copied is counted with the next dispatch: this one."""
+    ml.add(*on_device(np.ones(3, F32), np.ones(3, F32)), ctx=ctx)
+
+
+def square(seed=0, n=32, dtype=F32):
+    return random_array(np.random.default_rng(seed), (n, n), dtype, 0.2)
+
+
+def test_it_is_never_the_default_off_apple():
+    if sys.platform != "darwin":
+        assert ml.array([1.0]).device == "cpu"
+    assert ml.array([1.0], device="metal").device == "metal"
+
+
+def test_description_and_kernels():
+    assert DEVICE["max_threads_per_threadgroup"] >= 256 and DEVICE["threadgroup_memory"] >= 16384
+    manifest = json.loads((ROOT / "metal" / "variants.json").read_text())
+    names = {row["name"] for row in ml.kernels(device="metal")}
+    assert {row["name"] for row in manifest["kernels"] if row["enabled"]} <= names
+
+
+def test_ten_dependent_operations_are_one_command_buffer_with_nine_barriers(ctx):
+    (a,) = on_device(square())
+    settle(ctx)
+    with ml.profile() as prof:
+        with ctx.batch():
+            x = a
+            for _ in range(10):
+                x = ml.matmul(x, a, ctx=ctx)
+            y = ml.matmul(a, a, ctx=ctx)  # depends on nothing that was recorded
+        got = np.asarray(x)
+    assert len({r["command_buffer"] for r in prof.records}) == 1
+    assert [r["barriers"] for r in prof.records] == [0] + [1] * 9 + [0]
+    assert all(r["copied_bytes"] == 0 for r in prof.records)
+    np.testing.assert_allclose(got, np.linalg.matrix_power(square().astype(np.float64), 11), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(np.asarray(y), square() @ square(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("variant", "dispatches"), [("composed", [1, 1, 1]), ("vector", [2]), ("tiled", [1])])
+def test_dispatches_of_attention(ctx, variant, dispatches):
+    rng = np.random.default_rng(1)
+    q, k, v = on_device(*(random_array(rng, (1, h, n, 64), F16) for h, n in ((4, 1), (2, 1100), (2, 1100))))
+    settle(ctx)
+    with ml.profile() as prof:
+        with ctx.batch():
+            out = ml.scaled_dot_product_attention(q, k, v, variant=variant, ctx=ctx)
+        np.asarray(out)
+    assert [r["dispatches"] for r in prof.records] == dispatches
+    assert len({r["command_buffer"] for r in prof.records}) == 1
+    assert all(r["copied_bytes"] == 0 for r in prof.records)
+
+
+def test_plans_name_the_metal_kernels(ctx):
+    w, x = on_device(square(0, 256, F16), square(1, 256, F16)[:1])
+    plan = ml.explain(ml.matmul, x, w.T, ctx=ctx)
+    assert plan.impl == "metal/gemv/nt_bm32_n1_tg256"
+    assert ml.explain(ml.matmul, x, w, ctx=ctx).impl == "metal/gemv/nn_bm128_n1_tg256"
+    assert ml.explain(ml.matmul, w, w, ctx=ctx).impl == "metal/gemm/simd_64x64"
+
+
+def test_one_command_buffer_per_item():
+    per_item = ml.Context("metal", submit="per_item")
+    (a,) = on_device(random_array(np.random.default_rng(2), (5, 9, 9), F32))
+    with ml.profile() as prof:
+        got = ml.matmul(a, a, ctx=per_item)
+    assert len({r["command_buffer"] for r in prof.records}) == 5
+    np.testing.assert_allclose(np.asarray(got), np.asarray(a) @ np.asarray(a), rtol=1e-4, atol=1e-5)
+
+
+def test_pipelines_are_cached_per_context():
+    one = ml.Context("metal")
+    (a,) = on_device(square())
+    with ml.profile() as prof:
+        for _ in range(2):
+            ml.matmul(a, a, ctx=one)
+    assert [r["cache_hit"] for r in prof.records] == [False, True]
+
+
+def test_results_are_read_from_another_thread(ctx):
+    (a,) = on_device(square())
+    result = ml.matmul(a, a, ctx=ctx)
+    seen = []
+    reader = threading.Thread(target=lambda: seen.append(np.asarray(result).copy()))
+    reader.start()
+    reader.join()
+    np.testing.assert_allclose(seen[0], square() @ square(), rtol=1e-4, atol=1e-5)
+
+
+def test_shared_outputs_are_complete_when_the_call_returns(ctx):
+    (a,) = on_device(square())
+    target = np.zeros((64, 64), F32)
+    ml.matmul(a, a, out=ml.array(target, device="metal", copy=False)[::2, 1::2], ctx=ctx)
+    np.testing.assert_allclose(target[::2, 1::2], square() @ square(), rtol=1e-4, atol=1e-5)
+    assert (target[1::2] == 0).all() and (target[:, ::2] == 0).all()
+
+
+def test_borrowed_inputs_of_a_batch_are_copied_and_shared_outputs_refused(ctx):
+    lent = square()
+    borrowed = ml.array(lent, device="metal", copy=False)
+    (a,) = on_device(square())
+    with ml.profile() as prof, ctx.batch():
+        result = ml.matmul(borrowed, a, ctx=ctx)
+        lent[:] = np.nan
+        with pytest.raises(ValueError, match="batch"):
+            ml.matmul(a, a, out=borrowed, ctx=ctx)
+    assert prof.records[0]["copied_bytes"] >= lent.nbytes
+    np.testing.assert_allclose(np.asarray(result), square() @ square(), rtol=1e-4, atol=1e-5)
+
+
+def test_between_devices():
+    x = random_array(np.random.default_rng(3), (6, 7), F16)[:, ::-2]
+    there = ml.array(x).to("metal")
+    assert there.device == "metal" and (np.asarray(there) == x).all()
+    back = there.T.to("cpu")
+    assert back.device == "cpu" and (np.asarray(back) == x.T).all()
+    with pytest.raises(ml.DeviceError, match="device"):
+        ml.add(there, back.T)
+
+
+def test_values_out_of_range(ctx):
+    good, bad = on_device(np.array([1.5, -2, 300], F32), np.array([1, np.nan], F32))
+    assert np.asarray(good.astype("int32")).tolist() == [1, -2, 300]
+    for batch in (False, True):
+        with pytest.raises(ml.DTypeError, match="range"):
+            if batch:
+                with ctx.batch():
+                    bad.astype("int32")
+            else:
+                bad.astype("int32")
+
+
+def _use_in_child(queue):
+    try:
+        ml.add(ml.array([1.0], device="metal"), 1.0)
+        queue.put("worked")
+    except ml.DeviceError as error:
+        queue.put(str(error))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_is_told(ctx):
+    np.asarray(ml.add(*on_device(np.ones(3, F32), np.ones(3, F32)), ctx=ctx))
+    fork = multiprocessing.get_context("fork")
+    queue = fork.Queue()
+    child = fork.Process(target=_use_in_child, args=(queue,))
+    child.start()
+    assert "forked" in queue.get(timeout=60)
+    child.join(timeout=60)
+
+
+def test_another_manifest(tmp_path):
+    manifest = json.loads((ROOT / "metal" / "variants.json").read_text())
+    for row in manifest["kernels"]:
+        row["enabled"] = row["name"] != "gemm/simd_64x64"
+    path = tmp_path / "variants.json"
+    path.write_text(json.dumps(manifest, indent=1))
+    a, b = on_device(square(0, 80), square(1, 80))
+    reduced = ml.Context("metal", variants=str(path))
+    assert ml.explain(ml.matmul, a, b, ctx=reduced).impl != "metal/gemm/simd_64x64"
+    np.testing.assert_allclose(np.asarray(ml.matmul(a, b, ctx=reduced)), square(0, 80) @ square(1, 80), rtol=1e-4,
+                               atol=1e-5)  # fmt: skip
+    for text, message in [
+        ("{", "expected"),
+        ('{"version": 2, "kernels": []}', "version"),
+        ('{"version": 1, "kernels": [\n{"name": "x", "nonsense": 1}]}', ":2: .*nonsense"),
+        ('{"version": 1, "kernels": [{"name": "x"}]}', "lacks"),
+        ('{"version": 1, "kernels": [{"source": "none.metal"}]}', "none.metal"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            ml.Context("metal", variants=str(path))
+    with pytest.raises(ValueError, match="cannot be read"):
+        ml.Context("metal", variants=str(tmp_path / "absent.json"))
+
+
+def test_out_of_memory_leaves_the_device_usable(ctx):
+    with pytest.raises((MemoryError, ml.MetallicError) if hasattr(ml, "MetallicError") else MemoryError):
+        ml.empty((1 << 22, 1 << 22), device="metal")
+    (a,) = on_device(square())
+    np.testing.assert_allclose(np.asarray(ml.matmul(a, a, ctx=ctx)), square() @ square(), rtol=1e-4, atol=1e-5)
+
+
+def test_labels_become_debug_groups_without_harm(ctx):
+    (a,) = on_device(square())
+    with ctx.batch():
+        x = a
+        for name in ("one", "two"):
+            with ml.scope(name):
+                x = ml.matmul(x, a, ctx=ctx)
+        x = ml.add(x, a, ctx=ctx)
+    expected = np.linalg.matrix_power(square().astype(np.float64), 3) + square()
+    np.testing.assert_allclose(np.asarray(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_as_the_default_device_of_a_process():
+    code = (
+        "import metallic as ml, numpy as np; a = np.ones((3, 4), 'f4'); r = ml.matmul(a, a.T); "
+        "print(r.device, np.asarray(r).sum())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "METALLIC_DEVICE": "metal"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.split() == ["metal", "36.0"], done.stderr
