@@ -85,10 +85,27 @@ def test_dispatches_of_attention(ctx, variant, dispatches):
 
 def test_plans_name_the_metal_kernels(ctx):
     w, x = on_device(square(0, 256, F16), square(1, 256, F16)[:1])
-    plan = ml.explain(ml.matmul, x, w.T, ctx=ctx)
-    assert plan.impl == "metal/gemv/nt_bm32_n1_tg256"
-    assert ml.explain(ml.matmul, x, w, ctx=ctx).impl == "metal/gemv/nn_bm128_n1_tg256"
     assert ml.explain(ml.matmul, w, w, ctx=ctx).impl == "metal/gemm/simd_64x64"
+    plan = ml.explain(ml.matmul, x, w.T, ctx=ctx)  # Apple's table: the vendor wins
+    assert plan.impl.startswith("MPS") and "table" in str(plan)
+    with ml.prefs(matmul_backend="gemv"):
+        assert ml.explain(ml.matmul, x, w.T, ctx=ctx).impl == "metal/gemv/nt_bm32_n1_tg256"
+        assert ml.explain(ml.matmul, x, w, ctx=ctx).impl == "metal/gemv/nn_bm128_n1_tg256"
+
+
+@pytest.mark.parametrize("dtype", [F32, F16])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_vendors_multiplication(ctx, dtype, transposed):
+    rng = np.random.default_rng(4)
+    for a, b in (((1, 96), (96, 40)), ((33, 96), (96, 40)), ((3, 33, 96), (3, 96, 40)), ((7, 96), (96, 1))):
+        x, y = random_array(rng, a, dtype, 0.2), random_array(rng, b, dtype, 0.2)
+        dx, dy = on_device(x, np.ascontiguousarray(y.swapaxes(-1, -2)) if transposed else y)
+        dy = dy.mT if transposed else dy
+        with ml.prefs(matmul_backend="mps"):
+            assert ml.explain(ml.matmul, dx, dy, ctx=ctx).impl.startswith("MPS")
+            got = np.asarray(ml.matmul(dx, dy, ctx=ctx))
+        exact = x.astype(np.float64) @ y.astype(np.float64)
+        np.testing.assert_allclose(got, exact, rtol=2**-10 if dtype == F16 else 1e-5, atol=1e-5)
 
 
 def test_one_command_buffer_per_item():

@@ -65,10 +65,17 @@ static inline ml_objc_fn ml_objc_target(ml_id receiver, ml_sel selector, bool la
     return large_struct ? ml_objc_api.send_stret : ml_objc_api.send;
 }
 
-/* SEND(returns, receiver, message, arguments...): the arguments are converted to the types that messages.inc gives. */
-#define SEND(returns, receiver, message, ...)                                                                          \
-    (((ml_fn_##message)ml_objc_target((receiver), ml_objc_api.selectors[ML_MSG_##message], ML_IS_LARGE_##returns))(    \
-        (receiver), ml_objc_api.selectors[ML_MSG_##message], ##__VA_ARGS__))
+/* SEND(returns, receiver, message, arguments...): the arguments are converted to the types that messages.inc gives. The
+ * receiver is evaluated once; its variable has a name of its own because a receiver is often a message itself. */
+#define SEND(returns, receiver, message, ...) ML_SEND(__COUNTER__, returns, receiver, message, ##__VA_ARGS__)
+#define ML_SEND(n, returns, receiver, message, ...) ML_SEND_N(n, returns, receiver, message, ##__VA_ARGS__)
+#define ML_SEND_N(n, returns, receiver, message, ...)                                                                  \
+    __extension__({                                                                                                    \
+        const ml_id to_##n = (receiver);                                                                               \
+        const ml_sel selector_##n = ml_objc_api.selectors[ML_MSG_##message];                                           \
+        ((ml_fn_##message)ml_objc_target(to_##n, selector_##n, ML_IS_LARGE_##returns))(to_##n,                         \
+                                                                                       selector_##n, ##__VA_ARGS__);   \
+    })
 #define ML_IS_LARGE_void false
 #define ML_IS_LARGE_ml_id false
 #define ML_IS_LARGE_ml_uint false
