@@ -53,8 +53,9 @@ def problems(draw):
 def test_any_problem(route, problem):
     a, b, kw, shape, out_layout = problem
     out = Guarded(shape, a.dtype, out_layout) if out_layout else None
+    target = ml.array(out.array, device=route.device, copy=False) if out else None
     before = [x.copy() for x in (a, b)]
-    got = ml.matmul(a, b, out=ml.asarray(out.array) if out else None, ctx=route.context(), **kw)
+    got = ml.matmul(a, b, out=target, ctx=route.context(), **kw)
     result, error = reference_matmul(a, b, **kw)
     assert tuple(got.shape) == shape
     assert_close(out.array if out else np.asarray(got), result, error, a.dtype)
