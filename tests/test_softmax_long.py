@@ -141,7 +141,7 @@ def test_scales_beyond_f32_and_zero(route, variant):
     assert np.asarray(ml.softmax(huge, variant=variant, ctx=ctx)).tolist() == [[1.0, 0.0, 0.0]]
 
 
-@pytest.mark.parametrize("tier", sorted({r.isa for r, _ in VARIANTS}))
+@pytest.mark.parametrize("tier", sorted({r.isa for r, _ in VARIANTS if r.device == "cpu"}))
 @every_dtype
 def test_log_softmax_everywhere(tier, dtype):
     rng = np.random.default_rng(6)
