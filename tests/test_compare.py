@@ -160,3 +160,11 @@ def test_json_of_another_format_is_refused(tmp_path):
     assert exit_code(path, path) == 3
     path.write_text("[]")
     assert exit_code(path, path) == 3
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_a_file_that_is_no_text_is_named(tmp_path, capsys, suffix):
+    path = tmp_path / f"noise.{suffix}"
+    path.write_bytes(random.Random(5).randbytes(3000))
+    assert exit_code(path, path) == 3
+    assert f"noise.{suffix}: not a sweep" in capsys.readouterr().err

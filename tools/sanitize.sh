@@ -53,7 +53,7 @@ meson install -C build-asan --no-rebuild --quiet --tags python-runtime
 tests=(tests --ignore=tests/test_packaging.py)
 if [ -n "$short" ]; then
     tests=()
-    for name in api errors interop matmul operators tensor threads; do tests+=("tests/test_$name.py"); done
+    for name in api errors interop matmul operators sdpa softmax tensor threads; do tests+=("tests/test_$name.py"); done
 fi
 # CPython's own allocator hides overruns inside its arenas.
 LD_PRELOAD=$preload PYTHONPATH=$packages ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \

@@ -17,6 +17,7 @@ typedef struct ml_encode_args {
     const char *label;         /* scope path, never NULL */
     bool cache_hit;            /* out: every prepared resource was found (gpu) */
     bool range_checked;        /* out: scratch_buffer begins with a uint32 that is not 0 once a value did not fit */
+    int64_t copied_bytes;      /* out: of operands that the device had to copy */
     int dispatches;            /* out: kernels launched (gpu) */
     int64_t command_buffer;    /* out: number of the command buffer; 0 on cpu */
     int barriers;              /* out: barriers between dispatches of the command buffer that they needed (gpu) */

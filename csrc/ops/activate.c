@@ -15,6 +15,7 @@ static ml_status unary(ml_context *ctx, ml_op_kind kind, ml_activation activatio
                        ml_tensor **out) {
     const char *name = ml_op_name(kind);
     ML_TRY(check_input(name, "x", x));
+    ML_TRY(ml_op_given(name, x, out));
     const ml_shape shape = ml_view_shape(&x->view);
     ml_op op;
     op.kind = kind;
@@ -37,6 +38,7 @@ ml_status ml_silu(ml_context *ctx, const ml_tensor *x, ml_tensor **out) {
 ml_status ml_swiglu(ml_context *ctx, const ml_tensor *gate, const ml_tensor *up, ml_tensor **out) {
     ML_TRY(check_input("swiglu", "gate", gate));
     ML_TRY(check_input("swiglu", "up", up));
+    ML_TRY(ml_op_given("swiglu", gate, out));
     const ml_shape a = ml_view_shape(&gate->view), b = ml_view_shape(&up->view);
     ml_shape shape;
     if (ml_shape_broadcast(&a, &b, &shape) != ML_OK) {

@@ -98,6 +98,10 @@ ml_status ml_op_broadcast(const char *op, const char *argument, const ml_view *v
                    ml_view_format(v, text, sizeof text), ml_shape_format(shape, shape_text, sizeof shape_text));
 }
 
+ml_status ml_op_given(const char *name, const void *args, ml_tensor *const *out) {
+    return args && out ? ML_OK : ml_fail(ML_ERR_VALUE, "%s: %s is NULL", name, args ? "out" : "args");
+}
+
 static ml_status wrong_device(const ml_context *ctx, const ml_op *op, const char *argument, const ml_view *v) {
     char text[ML_FORMAT_MAX];
     return ml_fail(ML_ERR_DEVICE, "%s: %s %s is on device %s, the context on %s", ml_op_name(op->kind), argument,

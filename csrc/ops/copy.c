@@ -52,8 +52,7 @@ ml_status ml_copy(ml_context *ctx, const ml_tensor *src, ml_tensor *dst) {
 }
 
 ml_status ml_cast(ml_context *ctx, const ml_tensor *src, ml_dtype dtype, ml_tensor **out) {
-    if (!src)
-        return ml_fail(ML_ERR_VALUE, "cast: src is NULL");
+    ML_TRY(ml_op_given("cast", src, out));
     if (is_elsewhere(ctx, src)) {
         ml_tensor *lent;
         ML_TRY(lend(ctx, src, &lent));

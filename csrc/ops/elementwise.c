@@ -57,6 +57,7 @@ static ml_status set_operand(const ml_binary_args *args, int i, const ml_shape *
 }
 
 ml_status ml_binary(ml_context *ctx, const ml_binary_args *args, ml_tensor **out) {
+    ML_TRY(ml_op_given("binary", args, out));
     const ml_tensor *a = args->a, *b = args->b;
     if ((unsigned)args->kind > ML_NOT_EQUAL)
         return ml_fail(ML_ERR_VALUE, "binary: unknown kind %d", (int)args->kind);

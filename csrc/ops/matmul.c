@@ -287,6 +287,7 @@ static ml_status set_operands(const problem *p, ml_tensor *out, ml_op *op) {
 ml_status ml_matmul(ml_context *ctx, const ml_matmul_args *args, ml_tensor **out) {
     problem p;
     p.args = args;
+    ML_TRY(ml_op_given(NAME, args, out));
     ML_TRY(check_arguments(args));
     ML_TRY(infer(&p));
     if (p.batch.ndim + 2 > ML_MAX_DIMS)
@@ -340,6 +341,7 @@ static ml_status check_ragged(const ml_matmul_ragged_args *args) {
 }
 
 ml_status ml_matmul_ragged(ml_context *ctx, const ml_matmul_ragged_args *args, ml_tensor **out) {
+    ML_TRY(ml_op_given("matmul_ragged", args, out));
     ML_TRY(check_ragged(args));
     const ml_view *a = &args->a->view, *b = &args->b->view;
     ml_op op = {.kind = ML_OP_MATMUL_RAGGED, .n_in = 2};

@@ -69,6 +69,7 @@ static void set_params(ml_op *op, float eps) {
 enum { IN_PLACE = 1 << ML_IN_X | 1 << ML_IN_WEIGHT | 1 << ML_IN_OFFSET | 1 << ML_IN_RESIDUAL };
 
 ml_status ml_layer_norm(ml_context *ctx, const ml_layer_norm_args *args, ml_tensor **out) {
+    ML_TRY(ml_op_given("layer_norm", args, out));
     ML_TRY(check_x("layer_norm", args->x));
     ML_TRY(check_eps("layer_norm", args->eps));
     const ml_shape shape = ml_view_shape(&args->x->view);
@@ -82,6 +83,7 @@ ml_status ml_layer_norm(ml_context *ctx, const ml_layer_norm_args *args, ml_tens
 }
 
 ml_status ml_rms_norm(ml_context *ctx, const ml_rms_norm_args *args, ml_tensor **out, ml_tensor **sum) {
+    ML_TRY(ml_op_given("rms_norm", args, out));
     ML_TRY(check_x("rms_norm", args->x));
     ML_TRY(check_eps("rms_norm", args->eps));
     const ml_dtype dtype = args->x->view.dtype;

@@ -5,6 +5,9 @@
 
 #include "runtime/runtime.h"
 
+/* What every operation needs of its caller: arguments, and room for the result. Errors: ML_ERR_VALUE. */
+ml_status ml_op_given(const char *name, const void *args, ml_tensor *const *out);
+
 /* Appends an output slot to op (out[n_out++]): the caller's tensor (checked: shape, dtype, writable, aliasing against
  * op->in[0..n_in) by the rule of SEMANTICS "out and aliasing") or one to be allocated. Set the inputs first, those that
  * are not read too. in_place_inputs: bit i set when out may be exactly in[i]. */

@@ -36,6 +36,7 @@ static ml_status check_offset(int64_t offset) {
 }
 
 ml_status ml_rope(ml_context *ctx, const ml_rope_args *args, ml_tensor **out) {
+    ML_TRY(ml_op_given(NAME, args, out));
     ML_TRY(check_x(args));
     if (!(args->base > 0.0) || isinf(args->base))
         return ml_fail(ML_ERR_VALUE, NAME ": base %g; it is to be positive and finite", args->base);

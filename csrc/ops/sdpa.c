@@ -121,6 +121,7 @@ static void set_params(const ml_sdpa_args *args, ml_op *op) {
 }
 
 ml_status ml_scaled_dot_product_attention(ml_context *ctx, const ml_sdpa_args *args, ml_tensor **out) {
+    ML_TRY(ml_op_given("scaled_dot_product_attention", args, out));
     ML_TRY(check_operand("query", args->query));
     ML_TRY(check_operand("key", args->key));
     ML_TRY(check_operand("value", args->value));

@@ -64,6 +64,7 @@ static void set_params(const ml_softmax_args *args, ml_op *op) {
 }
 
 ml_status ml_softmax(ml_context *ctx, const ml_softmax_args *args, ml_tensor **out) {
+    ML_TRY(ml_op_given("softmax", args, out));
     ML_TRY(check_arguments(args));
     const ml_view *x = &args->x->view;
     const int last = x->ndim - 1, axis = args->axis < 0 ? args->axis + x->ndim : args->axis;

@@ -202,7 +202,7 @@ static void emit(execution *e, const ml_op *op, const ml_plan *plan, const ml_en
     ml_metrics_emit(e->ctx, e->t,
                     &(ml_metrics_record){.op = op,
                                          .plan = plan,
-                                         .copied_bytes = e->t->copied_bytes,
+                                         .copied_bytes = e->t->copied_bytes + args->copied_bytes,
                                          .dispatches = args->dispatches > 0 ? args->dispatches : 1,
                                          .barriers = args->barriers,
                                          .command_buffer = args->command_buffer,

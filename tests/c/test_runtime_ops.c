@@ -450,6 +450,18 @@ static void test_errors(ml_context *ctx) {
     check(ml_matmul(ctx, &args, &out) == ML_ERR_VALUE);
     check(failed_with(ml_add_elem(ctx, a, b, &out), ML_ERR_SHAPE, "do not broadcast") && !out);
     check(failed_with(ml_copy(ctx, a, b), ML_ERR_SHAPE, "src [2, 3]"));
+    check(failed_with(ml_matmul(ctx, NULL, &out), ML_ERR_VALUE, "matmul: args is NULL"));
+    check(failed_with(ml_matmul(ctx, &args, NULL), ML_ERR_VALUE, "matmul: out is NULL"));
+    check(failed_with(ml_matmul_ragged(ctx, NULL, &out), ML_ERR_VALUE, "args is NULL"));
+    check(failed_with(ml_softmax(ctx, NULL, &out), ML_ERR_VALUE, "args is NULL"));
+    check(failed_with(ml_scaled_dot_product_attention(ctx, NULL, &out), ML_ERR_VALUE, "args is NULL"));
+    check(failed_with(ml_binary(ctx, NULL, &out), ML_ERR_VALUE, "args is NULL"));
+    check(failed_with(ml_layer_norm(ctx, NULL, &out), ML_ERR_VALUE, "args is NULL"));
+    check(failed_with(ml_rms_norm(ctx, NULL, &out, &out), ML_ERR_VALUE, "args is NULL"));
+    check(failed_with(ml_rope(ctx, NULL, &out), ML_ERR_VALUE, "args is NULL"));
+    check(failed_with(ml_cast(ctx, a, ML_F16, NULL), ML_ERR_VALUE, "out is NULL"));
+    check(failed_with(ml_gelu(ctx, a, false, NULL), ML_ERR_VALUE, "out is NULL"));
+    check(failed_with(ml_swiglu(ctx, a, a, NULL), ML_ERR_VALUE, "out is NULL"));
     ml_tensor *all[] = {a, b, c, scalar, batched, three, half};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         ml_tensor_release(all[i]);

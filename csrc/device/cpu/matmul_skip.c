@@ -90,6 +90,7 @@ ml_status ml_cpu_matmul_skip(ml_encode_args *args, ml_cpu_encode_fn run) {
     args->op = &cleaned;
     ml_status status = run(args);
     args->op = op;
+    args->copied_bytes += (int64_t)bytes;
     free(copy);
     if (status != ML_OK)
         return status;

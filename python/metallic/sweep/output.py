@@ -84,7 +84,10 @@ def _typed(row: dict[str, str]) -> dict:
 
 def read_csv(path: Path) -> list[dict]:
     """Rows of a CSV file; a last line without its end was cut off and does not count."""
-    text = path.read_bytes().decode()
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise ResumeError(f"{path}: not a sweep ({error})") from None
     whole = text[: text.rfind("\n") + 1]
     reader = csv.DictReader(io.StringIO(whole))
     if reader.fieldnames is not None and set(KEY) - set(reader.fieldnames):
@@ -98,7 +101,7 @@ def read_json(path: Path) -> list[dict]:
         if content["format"] != FORMAT:
             raise ResumeError(f"{path}: format {content['format']}, not {FORMAT}")
         return content["rows"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise ResumeError(f"{path}: not a sweep ({error})") from None
 
 
