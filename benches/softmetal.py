@@ -1,13 +1,24 @@
-"""What the checker of the software Metal costs: kernels unchecked and checked, best of several runs, in milliseconds.
+"""What the software Metal costs: kernels unchecked and checked (best of several runs), and listing a large source.
 
-python benches/softmetal.py
+python benches/softmetal.py [NAME ...]
 """
 
+import sys
 import time
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from metallic import metal
+
+TESTS = Path(__file__).resolve().parents[1] / "tests"
+sys.path[:0] = [str(TESTS), str(TESTS / "metal")]
+
+import kernel_runs as kernels  # noqa: E402
+from large_source import PARTS, large_source  # noqa: E402
+
+from parity import F32  # noqa: E402
 
 SOURCE = """
 #include <metal_stdlib>
@@ -52,28 +63,58 @@ SHAPES = {  # grid in threads, threadgroup
     "row_sum": ((ELEMENTS // 1024 * 32,), (32,)),
     "matmul_tile": ((16 * 32, 16), (32, 1)),
 }
+SIZES = {  # of the kernels of tests/metal/kernels
+    "softmax": partial(kernels.softmax, rows=64, columns=1024, threads=256),
+    "layer_norm": partial(kernels.layer_norm, rows=64, columns=1024, threads=128),
+    "gemv": partial(kernels.gemv, rows=256, columns=1024),
+    "gemm": partial(kernels.gemm, m=128, n=128, k=128),
+    "sum": partial(kernels.reduce_sum, n=1 << 17, groups=32, threads=256),
+    "max": partial(kernels.reduce_max, n=1 << 17, threads=256),
+    "argmax": partial(kernels.argmax, n=1 << 17, groups=32, threads=256),
+    "scan": partial(kernels.scan, n=1 << 17, threads=256),
+    "bitonic": partial(kernels.bitonic, n=1 << 14),
+    "attention": partial(kernels.attention, heads=4, queries=64, keys=128),
+}
 
 
-def best_ms(call) -> float:
+def best_ms(call, runs: int = 7) -> float:
     times = []
-    for _ in range(5):
+    for _ in range(runs):
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)
     return 1e3 * min(times)
 
 
-def main() -> None:
-    print(f"{'kernel':<12} {'unchecked':>10} {'checked':>10} {'factor':>7}")
+def own_kernel(name: str, check: bool):
+    grid, group = SHAPES[name]
     x = np.ones(ELEMENTS, np.float32)
-    for name, (grid, group) in SHAPES.items():
-        arrays = [x, x.copy(), np.zeros_like(x)] if name == "matmul_tile" else [x, np.zeros_like(x)]
+    arrays = [x, x.copy(), np.zeros_like(x)] if name == "matmul_tile" else [x, np.zeros_like(x)]
+    return partial(metal.Library(SOURCE).function(name), *arrays, grid=grid, threadgroup=group)
+
+
+def tested_kernel(name: str, check: bool):
+    run, case = kernels.RUNS[name], SIZES[name](F32, np.random.default_rng(0))
+    functions = {step: kernels.function_for(run, step, F32, check) for step, _, _ in case.steps}
+    return lambda: [functions[step](*buffers, **launch) for step, buffers, launch in case.steps]
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or [*SHAPES, *SIZES, "listing"]
+    print(f"{'kernel':<12} {'unchecked':>10} {'checked':>10} {'factor':>7}   (ms)")
+    for name in wanted:
+        if name == "listing":
+            continue
         times = []
         for check in (False, True):
             with metal._running(check=check):
-                kernel = metal.Library(SOURCE).function(name)
-                times.append(best_ms(lambda k=kernel, a=arrays, g=grid, t=group: k(*a, grid=g, threadgroup=t)))
-        print(f"{name:<12} {times[0]:>10.2f} {times[1]:>10.2f} {times[1] / times[0]:>7.1f}")
+                times.append(best_ms((own_kernel if name in SHAPES else tested_kernel)(name, check)))
+        print(f"{name:<12} {times[0]:>10.2f} {times[1]:>10.2f} {times[1] / times[0]:>7.1f}", flush=True)
+    if "listing" in wanted:
+        source = large_source()
+        metal.Library("").function_names  # noqa: B018 - headers are in the cache folder after this
+        spent = best_ms(lambda: metal.Library(source).function_names, 5)
+        print(f"listing {3 * PARTS} kernels in {source.count(chr(10))} lines: {spent:.0f} ms")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,11 @@ in other lane orders.
         kernels = metal_library("kernels.metal")        # beside the test file
         kernels.function("sum")(x, out, grid=(256,), threadgroup=(256,))
 
+    def test_two_passes(metal_library, metal_encoder):
+        with metal_encoder() as encoder:                # a concurrent encoder: dispatches overlap
+            ...
+            encoder.barrier()
+
     pytest --metal-check --metal-order shuffle
 """
 
@@ -56,6 +61,16 @@ def metal_library(request: pytest.FixtureRequest, _metal_libraries: dict[tuple, 
     check = True if option.metal_check else None
     with metal._running(check=check, order=option.metal_order, seed=option.metal_seed):
         yield _opener(request.path.parent, _metal_libraries)
+
+
+@pytest.fixture
+def metal_encoder() -> Any:
+    """`with metal_encoder() as encoder:`: dispatches inside may overlap, as in a concurrent encoder, unless
+    encoder.barrier() stands between them (with arrays: for these alone). One that touches what an earlier one writes,
+    or the other way round, raises CheckError; with --metal-check by the bytes really touched."""
+    from metallic import metal
+
+    return metal._Encoder
 
 
 def _opener(folder: Path, known: dict[tuple, Any]) -> Callable[..., Any]:

@@ -62,3 +62,27 @@ def test_a_projects_own_tests_do_not_load_it_all(tmp_path):
     command = [sys.executable, "-m", "pytest", *PLUGIN, "-p", "no:cacheprovider", "-c", "/dev/null", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("checked", [False, True], ids=["plain", "checked"])
+def test_a_barrier_between_dispatches_is_missed(tmp_path, checked):
+    (tmp_path / "twice.metal").write_text(
+        "kernel void twice(device float *x, uint i [[thread_position_in_grid]]) {\n    x[i] *= 2;\n}\n"
+    )
+    (tmp_path / "test_twice.py").write_text(
+        "import numpy as np, pytest\n"
+        "@pytest.mark.parametrize('barrier', [True, False])\n"
+        "def test_twice(metal_library, metal_encoder, barrier):\n"
+        "    twice, x = metal_library('twice.metal').function('twice'), np.ones(8, np.float32)\n"
+        "    with metal_encoder() as encoder:\n"
+        "        twice(x, grid=8, threadgroup=8)\n"
+        "        if barrier: encoder.barrier(x)\n"
+        "        twice(x, grid=8, threadgroup=8)\n"
+        "    assert (x == 4).all()\n"
+    )
+    command = [sys.executable, "-m", "pytest", *PLUGIN, "-p", "no:cacheprovider", "-c", "/dev/null", str(tmp_path)]
+    command += ["--metal-check"] if checked else []
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
+    line = 2 if checked else 1  # unchecked, only the kernel is known
+    assert re.search(rf"twice\.metal:{line}: error: hazard: .*no barrier between the two", done.stdout), done.stdout
