@@ -20,9 +20,10 @@ def layers(tmp_path, monkeypatch):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "ROOT", tmp_path)
-    for name in ("core/pool.h", "ops/ops.h", "device/cpu/cpu.h", "include/metallic.h"):
+    for name in ("core/pool.h", "ops/ops.h", "device/cpu/cpu.h", "include/metallic.h", "softmetal/builtin.h"):
         (tmp_path / "csrc" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "csrc" / name).write_text("")
+    write(module, "metal/mslc/mslc.h", "")
     return module
 
 
@@ -44,6 +45,12 @@ def write(layers, name: str, text: str) -> None:
         ("csrc/dispatch/plan.c", "device/cpu/cpu.h", 1),
         ("csrc/softmetal/engine.c", "core/pool.h", 0),
         ("csrc/softmetal/engine.c", "device/cpu/cpu.h", 1),
+        ("csrc/softmetal/library.c", "mslc/mslc.h", 0),
+        ("csrc/core/pool.c", "mslc/mslc.h", 1),
+        ("metal/mslc/emit.c", "mslc.h", 0),
+        ("metal/mslc/emit.c", "core/pool.h", 0),
+        ("metal/mslc/emit.c", "softmetal/builtin.h", 1),
+        ("metal/mslc/pack.c", "softmetal/builtin.h", 0),
         ("python/binding/ops.c", "ops/ops.h", 0),
         ("tests/c/test_pool.c", "ops/ops.h", 0),
     ],

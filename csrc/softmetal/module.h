@@ -17,7 +17,7 @@
 #define SM_MODULE_H
 
 #include "core/status.h"
-#include "softmetal/abi.h"
+#include "mslc/mslc.h"
 
 /* ---- libraries --------------------------------------------------------------------------------------------- */
 
@@ -40,36 +40,6 @@ typedef struct sm_library_options {
 } sm_library_options;
 
 typedef struct sm_library sm_library;
-
-/* What parsing knows of a kernel's parameter. Sizes are known only once the kernel is compiled (sm_argument). */
-typedef struct sm_argument_info {
-    sm_argument_kind kind;
-    int32_t index;
-    const char *name;
-    const char *type;    /* element type as written after template arguments are put in where that is simple */
-    const char *builtin; /* SM_ARGUMENT_BUILTIN: "thread_position_in_grid"; else NULL */
-    sm_access_mode access;
-    bool is_constant, is_reference, is_pointer;
-    const char *condition; /* name of the function constant in [[function_constant(name)]]; NULL: always there */
-} sm_argument_info;
-
-typedef struct sm_constant_info {
-    const char *name;
-    int32_t index;
-    const char *type;
-    bool optional; /* the source asks is_function_constant_defined(name): it may stay without a value */
-} sm_constant_info;
-
-typedef struct sm_function_info {
-    const char *name; /* host_name where given */
-    const char *file;
-    uint32_t line;
-    const sm_argument_info *arguments;
-    int n_arguments;
-    const sm_constant_info *constants; /* those the kernel can reach */
-    int n_constants;
-    uint32_t max_total_threads; /* 0: not given, or not a plain number (see sm_function) */
-} sm_function_info;
 
 ml_status sm_library_create(const sm_library_options *options, sm_library **out, char **log);
 void sm_library_retain(sm_library *library);
