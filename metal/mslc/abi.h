@@ -8,8 +8,8 @@
  * So no thread-local storage is needed, and a lookup costs one `or` and one subtraction. Code of a module may only run
  * on such a stack, except SM_MODULE_SYMBOL itself, sm_argument.enabled and sm_combine callbacks, which run on any.
  *
- * It belongs to the translator, which writes the tables; the executor stands on it. This header is plain C and C++ and is
- * also compiled into every module.
+ * It belongs to the translator, which writes the tables; the executor stands on it. This header is plain C and C++ and
+ * is also compiled into every module.
  */
 #ifndef SM_ABI_H
 #define SM_ABI_H
