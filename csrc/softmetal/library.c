@@ -4,6 +4,7 @@
 #include "mslc/mslc.h"
 #include "softmetal/builtin.h"
 #include "softmetal/compile.h"
+#include "softmetal/executor.h"
 #include "softmetal/strict.h"
 
 #include <dlfcn.h>
@@ -29,7 +30,7 @@ struct sm_library {
     atomic_int refs;
     sm_compiler compiler; /* without a command until it is needed, where the source is built in */
     mslc_unit *unit;
-    bool checked;
+    bool checked, strict;
     pthread_mutex_t lock; /* of kernels; held while one is compiled, so that two threads do not compile the same */
     loaded **kernels;     /* by function; those loaded and alive, not counted as references */
 };
@@ -63,6 +64,7 @@ ml_status sm_library_create(const sm_library_options *options, sm_library **out,
     atomic_init(&library->refs, 1);
     pthread_mutex_init(&library->lock, NULL);
     library->checked = options->checked;
+    library->strict = options->strict;
     char *text = NULL, *messages = NULL;
     const char *builtin = sm_builtin_text(options);
     ml_status status = builtin ? ML_OK : sm_compiler_find(&library->compiler);
@@ -195,6 +197,20 @@ static ml_status load_object(loaded *l, const sm_host *host) {
     return ML_OK;
 }
 
+/* Strict mode: the kernel's own arrays must fit, as the device's compiler sees to. */
+static ml_status check_memory(const loaded *l, const sm_function_info *info, char **messages) {
+    uint64_t total = 0;
+    for (const sm_threadgroup_array *a = l->kernel.module->arrays; a; a = a->next)
+        total = (total + a->align - 1) / a->align * a->align + a->size;
+    if (total <= SM_MAX_THREADGROUP_MEMORY)
+        return ML_OK;
+    char text[512];
+    snprintf(text, sizeof text, "%s:%u:1: error: kernel '%s' needs %llu bytes of threadgroup memory; the limit is %u\n",
+             info->file, info->line, info->name, (unsigned long long)total, SM_MAX_THREADGROUP_MEMORY);
+    *messages = strdup(text);
+    return ML_ERR_COMPILE;
+}
+
 static void destroy(loaded *l) {
     if (l->kernel.executor_free)
         l->kernel.executor_free(l->kernel.executor);
@@ -228,6 +244,8 @@ static ml_status make(sm_library *library, int i, const sm_host *host, loaded **
             status = load_object(l, host);
     }
     free(text);
+    if (status == ML_OK && library->strict)
+        status = check_memory(l, info, messages);
     if (status != ML_OK) {
         if (l)
             destroy(l);

@@ -63,6 +63,9 @@ static bool about_spaces(const char *line, size_t n) {
     if (memmem(line, n, "implicitly-deleted", 18) || memmem(line, n, "in default address space", 24) ||
         memmem(line, n, "no matching conversion", 22))
         return false;
+    /* bfloats compute as floats in the sketch; where a float becomes one by itself, compiling says so. */
+    if (memmem(line, n, "no known conversion", 19) && memmem(line, n, "bfloat", 6))
+        return false;
     static const char *const words[] = {"address space", "__generic", "__private", "__global", "__local", "__constant"};
     for (size_t k = 0; k < sizeof words / sizeof words[0]; k++)
         if (memmem(line, n, words[k], strlen(words[k])))

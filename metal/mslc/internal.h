@@ -154,6 +154,7 @@ typedef struct mslc_kernel {
     mslc_range expression;    /* foo<float> in it */
     mslc_range signature;     /* its parameter list where the arguments are to be deduced */
     const mslc_scope *scope;
+    bool too_many_threads;
     const char *problem; /* why it cannot be compiled; NULL: it can */
     int32_t problem_token;
 } mslc_kernel;

@@ -29,11 +29,12 @@ static const char *const builtins[] = {"thread_position_in_grid",
  * -------------------------------------------------------------------------------------------------------- */
 
 static const char *string_value(mslc_unit *unit, mslc_range range) {
+    for (int32_t i = range.begin; i < range.end; i++)
+        if (mslc_at(unit, i)->kind != MSLC_STRING)
+            mslc_fail(unit, i, "host_name needs a string");
     mslc_text text = {0};
     for (int32_t i = range.begin; i < range.end; i++) {
         const mslc_token *t = mslc_at(unit, i);
-        if (t->kind != MSLC_STRING)
-            mslc_fail(unit, i, "host_name needs a string");
         for (uint32_t k = 1; k + 1 < t->length; k++) {
             k += t->text[k] == '\\' && k + 2 < t->length;
             mslc_text_append(&text, t->text + k, 1);
@@ -267,6 +268,7 @@ static void complete(mslc_unit *unit, mslc_kernel *kernel, const char *name, msl
     kernel->info.line = t->line;
     bool ok = false;
     const int64_t limit = mslc_empty(threads) ? 0 : mslc_evaluate(unit, threads, &with, &ok);
+    kernel->too_many_threads = ok && limit > 1024;
     kernel->info.max_total_threads = ok && limit > 0 && limit <= 1024 ? (uint32_t)limit : 0;
     list_parameters(unit, kernel, &with);
     list_constants(unit, kernel);

@@ -1,8 +1,8 @@
 /* mslc FILE.metal [-I DIR] [-D NAME=VALUE] [--list] [--strict] [--checked] [--emit KERNEL] [--compile KERNEL]
  *
  * --list prints the kernels; --emit prints the C++ of one; --compile compiles one, or all where KERNEL is "all";
- * --strict refuses what Apple's compiler refuses. Without any of them, every kernel is compiled. Exit code 1: rejected,
- * 2: misused. */
+ * --strict refuses what Apple's compiler refuses. Without --list, --emit and --compile every kernel is compiled. Exit
+ * code 1: rejected, 2: misused. */
 #include "mslc/mslc.h"
 #include "softmetal/compile.h"
 #include "softmetal/strict.h"
@@ -113,7 +113,7 @@ static int run(const options *o, const sm_compiler *compiler, const mslc_unit *u
         const sm_function_info *f = mslc_function(unit, i);
         if (o->list)
             print_kernel(f);
-        if (wanted ? strcmp(wanted, "all") != 0 && strcmp(wanted, f->name) != 0 : o->list || o->library.strict)
+        if (wanted ? strcmp(wanted, "all") != 0 && strcmp(wanted, f->name) != 0 : o->list)
             continue;
         chosen++;
         if (o->emit) {

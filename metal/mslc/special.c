@@ -23,6 +23,8 @@ static bool is_variadic(const mslc_unit *unit, mslc_range header) {
 static void specialise_class(mslc_unit *unit, const mslc_item *primary, const mslc_item *special) {
     if (is_variadic(unit, primary->header))
         mslc_fail(unit, special->head, "a specialisation in a class of a variadic template is not modelled");
+    if (mslc_empty(special->arguments))
+        mslc_fail(unit, special->head, "a specialisation in a class needs its template arguments written out");
     if (!mslc_at(unit, primary->header.end - 1)->before)
         mslc_insert_before(unit, primary->header.end - 1, ", typename sm_only = void");
     mslc_insert_before(unit, special->header.end - 1, "typename sm_only");

@@ -48,7 +48,7 @@ static void check_words(const mslc_unit *unit, mslc_text *out) {
         }
         /* type (*name)(...) */
         if (mslc_is(unit, i + 1, "(") && mslc_is(unit, i + 2, "*") && mslc_at(unit, i + 3)->kind == MSLC_IDENT &&
-            mslc_is(unit, i + 4, ")") && mslc_is(unit, i + 5, "(") && mslc_word_at(unit, i) == MSLC_W_TYPE)
+            mslc_is(unit, i + 4, ")") && mslc_is(unit, i + 5, "(") && mslc_word_at(unit, i) != MSLC_W_KEYWORD)
             object(unit, out, i + 3, "function pointers are not supported in Metal");
     }
 }
@@ -165,6 +165,8 @@ static void check(mslc_unit *unit, mslc_text *out) {
             is_void = is_void || mslc_is(unit, i, "void");
         if (!is_void)
             object(unit, out, item->name, "a kernel must return void");
+        if (kernel->too_many_threads)
+            object(unit, out, item->name, "a threadgroup has at most 1024 threads");
         if (kernel->info.n_arguments && kernel->problem)
             object(unit, out, kernel->problem_token, kernel->problem);
     }
