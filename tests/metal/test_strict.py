@@ -204,10 +204,10 @@ def test_threadgroup_memory(floats, fits):
     ],
 )
 def test_without_clang(environment, said):
-    program = f"""
+    program = """
     import metallic as ml
     try:
-        ml._core._MetalLibrary("kernel void a() {{}}", "a", [], [], False, True)
+        ml._core._MetalLibrary("kernel void a() {}", "a", [], [], False, True)
     except ml.DeviceError as error:
         print(error)
     """
