@@ -157,7 +157,13 @@ ml_status sm_preprocess(const sm_compiler *c, const sm_library_options *o, char 
     ML_TRY(sm_temporary_name(c->folder, ".metal", source));
     ML_TRY(sm_temporary_name(c->folder, ".ii", result));
     ML_TRY(sm_temporary_name(c->folder, ".txt", log));
-    const size_t length = o->length ? o->length : strlen(o->source);
+    size_t length = o->length ? o->length : strlen(o->source);
+    const char *content = o->source;
+    if (length >= 3 &&
+        memcmp(content, "\xef\xbb\xbf", 3) == 0) { /* a byte order mark, which only a file may begin with */
+        content += 3;
+        length -= 3;
+    }
     char *whole = malloc(length + strlen(name) * 2 + 32);
     if (!whole)
         return ml_fail(ML_ERR_MEMORY, "out of memory");
@@ -168,7 +174,7 @@ ml_status sm_preprocess(const sm_compiler *c, const sm_library_options *o, char 
         *p++ = *q;
     }
     p += sprintf(p, "\"\n");
-    memcpy(p, o->source, length);
+    memcpy(p, content, length);
     p += length;
     *p++ = '\n';
     ml_status status = sm_write_file(source, whole, (size_t)(p - whole));

@@ -218,8 +218,13 @@ static int64_t primary(evaluator *e) {
         return v;
     }
     if (mslc_is(unit, e->i, "-")) {
-        e->i++;
-        return -primary(e);
+        int64_t sign = 1;
+        for (; mslc_is(unit, e->i, "-") && e->i < e->end; e->i++)
+            sign = -sign;
+        e->depth++;
+        const int64_t v = sign * primary(e);
+        e->depth--;
+        return v;
     }
     e->i++;
     if (t->kind == MSLC_NUMBER) {

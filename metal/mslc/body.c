@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 static int32_t statement(mslc_unit *unit, int32_t i, int32_t end);
+static int32_t edit_statement(mslc_unit *unit, int32_t i, int32_t end);
 
 /* ---- threadgroup variables
  * ------------------------------------------------------------------------------------------------- */
@@ -90,10 +91,24 @@ static void instrument_loop(mslc_unit *unit, int32_t begin, int32_t body) {
     mslc_insert_before(unit, body, "if (sm_l.step(), 0) {} else ");
 }
 
+static void enter(mslc_unit *unit, int32_t i) {
+    if (++unit->depth > MSLC_MAX_DEPTH)
+        mslc_fail(unit, i, "statements are nested more than %d deep", MSLC_MAX_DEPTH);
+}
+
+static int32_t find_end(mslc_unit *unit, int32_t i, int32_t end);
+
 /* After the statement at i, without edits: to know what a loop contains before it is edited. */
-static int32_t statement_end(const mslc_unit *unit, int32_t i, int32_t end) {
+static int32_t statement_end(mslc_unit *unit, int32_t i, int32_t end) {
     if (i >= end)
         return end;
+    enter(unit, i);
+    const int32_t after = find_end(unit, i, end);
+    unit->depth--;
+    return after;
+}
+
+static int32_t find_end(mslc_unit *unit, int32_t i, int32_t end) {
     if (mslc_is_attribute(unit, i))
         return statement_end(unit, mslc_at(unit, i)->match + 1, end);
     if (mslc_is(unit, i, "{"))
@@ -198,6 +213,13 @@ static int32_t simple_statement(mslc_unit *unit, int32_t i, int32_t end) {
 }
 
 static int32_t statement(mslc_unit *unit, int32_t i, int32_t end) {
+    enter(unit, i);
+    const int32_t after = edit_statement(unit, i, end);
+    unit->depth--;
+    return after;
+}
+
+static int32_t edit_statement(mslc_unit *unit, int32_t i, int32_t end) {
     if (mslc_is_attribute(unit, i))
         return statement(unit, mslc_at(unit, i)->match + 1, end);
     if (mslc_is(unit, i, "{")) {

@@ -165,6 +165,9 @@ typedef struct mslc_kernel {
         int32_t count, capacity;                                                                                       \
     }
 
+/* Nested brackets and statements: each costs some stack. Apple's compiler takes 256. */
+#define MSLC_MAX_DEPTH 1000
+
 struct mslc_unit {
     mslc_arena arena;
     jmp_buf fail;
@@ -183,6 +186,7 @@ struct mslc_unit {
     MSLC_LIST(mslc_range) instantiations; /* removed from the output */
     MSLC_LIST(mslc_range) aliases;        /* typedef, using, static_assert: removed with a kernel that they name */
     MSLC_LIST(uint32_t) argument_buffers; /* symbols of classes with [[id(n)]] members */
+    int depth;                            /* of nested statements, where the passes are */
     int32_t sites;                        /* threadgroup variables so far: for unique names */
 };
 

@@ -211,6 +211,7 @@ static size_t punctuator_length(const reader *r) {
 }
 
 static void match_brackets(mslc_unit *unit) {
+    int depth = 0;
     int32_t open = -1; /* innermost; its match links to the one around it until it is closed */
     for (int32_t i = 0; i < unit->tokens.count; i++) {
         mslc_token *t = &unit->tokens.data[i];
@@ -220,14 +221,19 @@ static void match_brackets(mslc_unit *unit) {
         if (c == '(' || c == '[' || c == '{') {
             t->match = open;
             open = i;
+            if (++depth > MSLC_MAX_DEPTH)
+                mslc_fail(unit, i, "brackets are nested more than %d deep", MSLC_MAX_DEPTH);
         } else if (c == ')' || c == ']' || c == '}') {
             const char want = c == ')' ? '(' : c == ']' ? '[' : '{';
+            if (open >= 0 && c == '}' && unit->tokens.data[open].text[0] != want)
+                mslc_fail(unit, open, "'%c' is never closed", unit->tokens.data[open].text[0]);
             if (open < 0 || unit->tokens.data[open].text[0] != want)
                 mslc_fail(unit, i, "extraneous or mismatched '%c'", c);
             const int32_t outer = unit->tokens.data[open].match;
             unit->tokens.data[open].match = i;
             t->match = open;
             open = outer;
+            depth--;
         }
     }
     if (open >= 0)

@@ -90,8 +90,8 @@ RULES = [
         "'delete'",
         "struct S { float v; S(float a) : v(a) {} S(int) = delete; };\n" + kernel("S s(1.0f); x[0] = s.v;"),
     ),
-    ("goto", kernel("again: x[0] += 1;\nif (x[0] < 3) goto again;"), 3, "goto", kernel("do x[0] += 1; while (x[0] < 3);")),
-    ("std header", "#include <vector>\n" + kernel("x[0] = 1;"), 1, "vector", "#include <metal_math>\n" + kernel("x[0] = 1;")),
+    ("goto", kernel("a: x[0] += 1;\nif (x[0] < 3) goto a;"), 3, "goto", kernel("do x[0] += 1; while (x[0] < 3);")),
+    ("std header", "#include <vector>\n" + kernel(""), 1, "vector", "#include <metal_math>\n" + kernel("")),
     ("std", kernel("x[0] = std::max(1.0f, x[0]);"), 2, "standard library", kernel("x[0] = metal::max(1.0f, x[0]);")),
     (
         "variable at program scope",
@@ -105,7 +105,8 @@ RULES = [
         "namespace a {\nstatic const float v = 1;\n}\n" + kernel("x[0] = a::v;"),
         2,
         "program-scope",
-        "namespace a {\nenum { v = 1 };\nstruct S { static constexpr constant int n = 2; };\n}\n" + kernel("x[0] = a::v + a::S::n;"),
+        "namespace a {\nenum { v = 1 };\nstruct S { static constexpr constant int n = 2; };\n}\n"
+        + kernel("x[0] = a::v + a::S::n;"),
     ),
     (
         "1025 threads",
