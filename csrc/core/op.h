@@ -80,7 +80,8 @@ typedef struct ml_sdpa_params {
     ml_sdpa_variant variant;
 } ml_sdpa_params;
 
-/* in[0], in[1] and out of one shape; an operand without a buffer is a number. */
+/* in[0], in[1] and out of one shape; an operand without a buffer is a number, rounded to its partner's dtype where that
+ * is a float; in a comparison with integers it is an i32 or NaN. */
 typedef struct ml_binary_params {
     ml_binary_kind kind;
     bool a_is_value, b_is_value;

@@ -12,8 +12,19 @@ static bool is_comparison(ml_binary_kind kind) {
     return kind == ML_EQUAL || kind == ML_NOT_EQUAL;
 }
 
-/* A number takes its partner's dtype, so that dtype must hold it. Floats round; comparisons and divisions of integers
- * are not done in the integer dtype. */
+/* A number as the devices compute with it: of its partner's dtype, where that is a float. An integer compared with a
+ * number that no integer equals (1.5, 1e10) is compared with NaN, which nothing equals in any arithmetic. */
+static double number_as(ml_binary_kind kind, ml_dtype dtype, double value) {
+    if (ml_dtype_is_float(dtype)) {
+        unsigned char element[8];
+        ml_store_element(dtype, element, value);
+        return ml_load_element(dtype, element);
+    }
+    const bool is_i32 = value >= -2147483648.0 && value <= 2147483647.0 && value == trunc(value);
+    return is_comparison(kind) && !is_i32 ? NAN : value;
+}
+
+/* That dtype must hold it; comparisons and divisions of integers are not done in the integer dtype. */
 static ml_status check_number(ml_binary_kind kind, ml_dtype dtype, double value) {
     static const double low[ML_DTYPE_COUNT] = {[ML_I32] = -2147483648.0},
                         high[ML_DTYPE_COUNT] = {[ML_I32] = 2147483647.0, [ML_U8] = 255.0, [ML_BOOL] = 1.0};
@@ -80,8 +91,11 @@ ml_status ml_binary(ml_context *ctx, const ml_binary_args *args, ml_tensor **out
     op.kind = ML_OP_BINARY;
     op.n_in = 2;
     op.n_out = 0;
-    op.binary = (ml_binary_params){
-        .kind = args->kind, .a_is_value = !a, .b_is_value = !b, .a_value = args->a_value, .b_value = args->b_value};
+    op.binary = (ml_binary_params){.kind = args->kind, .a_is_value = !a, .b_is_value = !b};
+    if (!a)
+        op.binary.a_value = number_as(args->kind, b->view.dtype, args->a_value);
+    if (!b)
+        op.binary.b_value = number_as(args->kind, a->view.dtype, args->b_value);
     ml_dtype dtype = ML_F32;
     ML_TRY(result_dtype(args, *out, &dtype));
     ML_TRY(set_operand(args, 0, &shape, &op));

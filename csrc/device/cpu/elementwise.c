@@ -198,23 +198,6 @@ static bool fits_i32(double x) {
     return x >= -2147483648.0 && x <= 2147483647.0 && x == trunc(x);
 }
 
-/* A number takes the other operand's dtype where that is a float. */
-static float number_as(double number, ml_dtype other) {
-    switch (other) {
-    case ML_F16:
-        return ml_half_to_float(ml_double_to_half(number));
-    case ML_BF16:
-        return ml_bfloat_to_float(ml_double_to_bfloat(number));
-    default:
-        return (float)number;
-    }
-}
-
-/* An integer operand compared with a number that no i32 equals. */
-static bool never_equal(const binary_job *job, double number) {
-    return job->integer && job->kind >= ML_EQUAL && !fits_i32(number);
-}
-
 ml_status ml_cpu_binary(const ml_encode_args *args) {
     const ml_op *op = args->op;
     const ml_binary_params *p = &op->binary;
@@ -244,14 +227,10 @@ ml_status ml_cpu_binary(const ml_encode_args *args) {
     }
     job.a.number = p->a_value;
     job.b.number = p->b_value;
-    job.a.value = number_as(p->a_value, b ? b->dtype : ML_F32);
-    job.b.value = number_as(p->b_value, a ? a->dtype : ML_F32);
-    if ((!a && never_equal(&job, p->a_value)) || (!b && never_equal(&job, p->b_value))) {
-        ml_op fill = {.kind = ML_OP_FILL, .n_out = 1, .fill = {.value = p->kind == ML_NOT_EQUAL}};
-        fill.out[0] = op->out[0];
-        ml_encode_args fill_args = {.op = &fill, .label = args->label};
-        return ml_cpu_fill(&fill_args);
-    }
+    job.a.value = (float)p->a_value;
+    job.b.value = (float)p->b_value;
+    if (compares && ((!a && isnan(p->a_value)) || (!b && isnan(p->b_value))))
+        job.integer = false; /* equals nothing, which floats know */
     if (job.integer && ((!a && !fits_i32(p->a_value)) || (!b && !fits_i32(p->b_value))))
         return ml_fail(ML_ERR_DTYPE, "binary operation: %g does not fit an integer operand's dtype",
                        a ? p->b_value : p->a_value);

@@ -1,7 +1,6 @@
 /* Element-wise operations, copies between any strides, casts, fills. */
 #include "device/gpu/gpu.h"
 
-#include <math.h>
 #include <string.h>
 
 /* Operands of one shape, outermost dim first. views[0] is the output. */
@@ -72,24 +71,6 @@ static ml_status bind_status(ml_gpu_encoding *e, bool checked) {
     return ml_gpu_bind_buffer(e, 4, status, sizeof(uint32_t), true);
 }
 
-/* An integer equals no number that int cannot hold, though both may round to one float. */
-static void never_equal(const ml_op *op, ml_gpu_elementwise *g) {
-    const ml_binary_params *p = &op->binary;
-    if (p->a_is_value && !p->b_is_value && !ml_dtype_is_float(op->in[1].dtype))
-        g->a_value = NAN;
-    if (p->b_is_value && !p->a_is_value && !ml_dtype_is_float(op->in[0].dtype))
-        g->b_value = NAN;
-}
-
-/* A number takes its partner's dtype. */
-static float rounded(double value, ml_dtype dtype) {
-    char element[8];
-    if (!ml_dtype_is_float(dtype))
-        return (float)value;
-    ml_store_element(dtype, element, value);
-    return (float)ml_load_element(dtype, element);
-}
-
 ml_status ml_gpu_encode_binary(ml_gpu_encoding *e) {
     const ml_op *op = e->args->op;
     const ml_binary_params *p = &op->binary;
@@ -103,11 +84,9 @@ ml_status ml_gpu_encode_binary(ml_gpu_encoding *e) {
     set_nest(&t, true);
     ml_gpu_elementwise g;
     set_params(&t, &g);
-    g.a_value = p->a_is_value ? rounded(p->a_value, op->in[1].dtype) : 0.0f;
-    g.b_value = p->b_is_value ? rounded(p->b_value, op->in[0].dtype) : 0.0f;
+    g.a_value = p->a_is_value ? (float)p->a_value : 0.0f;
+    g.b_value = p->b_is_value ? (float)p->b_value : 0.0f;
     const bool integer = (e->args->plan->kernel->requires_cases & ML_CASE_INTEGER) != 0;
-    if (!integer && p->kind >= ML_EQUAL)
-        never_equal(op, &g);
     if (integer) {
         g.a_integer = p->a_is_value ? (int32_t)p->a_value : 0;
         g.b_integer = p->b_is_value ? (int32_t)p->b_value : 0;
