@@ -171,6 +171,7 @@ sdpa_tiled(device const void *q [[buffer(0)]], device const void *k [[buffer(1)]
             }
     }
 
+    const bool empty = running.is_empty();
     float factor = has_sinks ? running.add_sink(sink_of(p, sinks, head)) : 1.0f;
     factor *= running.normaliser();
     if (query >= p.len_q)
@@ -178,8 +179,8 @@ sdpa_tiled(device const void *q [[buffer(0)]], device const void *k [[buffer(1)]
     for (int d = 0; d < fragments; d++)
         for (int e = 0; e < 2; e++)
             if (8 * d + origin.x + e < p.dim_v)
-                store_float(out, results.at(query, 8 * d + origin.x + e), factor * sum[d].thread_elements()[e],
-                            out_dtype);
+                store_float(out, results.at(query, 8 * d + origin.x + e),
+                            empty ? 0.0f : factor * sum[d].thread_elements()[e], out_dtype);
 }
 
 #define INSTANTIATE(NAME, T, D, BK)                                                                                    \

@@ -128,6 +128,7 @@ sdpa_vector(device const void *q [[buffer(0)]], device const T *k [[buffer(1)]],
         threadgroup_barrier(mem_flags::mem_threadgroup);
 
         const int i = (first + r) / group, head = kv_head * group + (first + r) % group;
+        const bool empty = !two_pass && total.is_empty();
         float factor = 1.0f;
         if (!two_pass) {
             factor = has_sinks ? total.add_sink(sink_of(p, sinks, head)) : 1.0f;
@@ -143,7 +144,7 @@ sdpa_vector(device const void *q [[buffer(0)]], device const T *k [[buffer(1)]],
             if (two_pass)
                 partial[c] = value;
             else
-                store_float(out, results.at(i, c), factor * value, out_dtype);
+                store_float(out, results.at(i, c), empty ? 0.0f : factor * value, out_dtype);
         }
         if (two_pass && thread_index == 0) {
             partial[p.dim_v] = total.top;
@@ -185,12 +186,13 @@ sdpa_vector_reduce(device void *out [[buffer(3)]], constant ml_gpu_sdpa &p [[buf
         }
     }
 
+    const bool empty = total.is_empty();
     float factor = has_sinks ? total.add_sink(sink_of(p, sinks, head)) : 1.0f;
     factor *= total.normaliser();
     const Head results(p.out, batch, head);
     for (int e = 0; e < 8; e++)
         if (int(lane) + 32 * e < p.dim_v)
-            store_float(out, results.at(row / group, int(lane) + 32 * e), factor * value[e], out_dtype);
+            store_float(out, results.at(row / group, int(lane) + 32 * e), empty ? 0.0f : factor * value[e], out_dtype);
 }
 
 #define INSTANTIATE(NAME, T, D, R)                                                                                     \

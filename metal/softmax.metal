@@ -8,7 +8,8 @@
 // Both keep what they have read in registers, so that a row is read once; rows too long for that are read twice.
 //
 // What is hidden takes no part whatever it holds, and becomes 0 (its logarithm: -inf; in the scores of an attention:
-// -0). A visible NaN or +inf makes the sum NaN and with it every visible element.
+// -0). So does what is visible where all of it is -inf. A visible NaN or +inf makes the sum NaN and with it every visible
+// element.
 #include "common/reduce.h"
 #include "common/visibility.h"
 
@@ -50,28 +51,26 @@ template <typename T> struct Row {
     }
 };
 
-// How a row ends: from the largest visible score and the sum of exponentials relative to it.
+// How a row ends: from the largest visible score and the sum of exponentials relative to it, the sink's included. A row
+// whose visible scores are all -inf is empty, whatever the sink is.
 struct Finish {
     float base, factor, log_sum;
     bool is_nan, is_empty;
 
-    Finish(float top, float sum) {
+    Finish(float top, float sum, bool empty) : is_empty(empty) {
         base = base_of(top);
         factor = 1.0f / sum;
         log_sum = logarithm ? precise::log(sum) : 0.0f;
         is_nan = isnan(sum);
-        is_empty = sum == 0.0f;
     }
     static float hidden() {
         return logarithm ? -INFINITY : scores ? -0.0f : 0.0f;
     }
     float value(Score s) const {
-        if (!s.visible)
+        if (!s.visible || is_empty)
             return hidden();
         if (is_nan)
             return NAN;
-        if (is_empty)
-            return logarithm ? -INFINITY : 0.0f;
         return logarithm ? s.value - base - log_sum : precise::exp(s.value - base) * factor;
     }
 };
@@ -110,6 +109,7 @@ softmax_vec(device const T *x [[buffer(0)]], device const void *mask [[buffer(1)
             top = max(top, more.value);
     }
     top = reduce_threads<MaxOf>(top, scratch, at);
+    const float own_top = top;
     const float sink = has_sinks ? sink_of(p, sinks, index) : 0.0f;
     if (has_sinks)
         top = max(top, sink);
@@ -125,10 +125,11 @@ softmax_vec(device const T *x [[buffer(0)]], device const void *mask [[buffer(1)
             sum += precise::exp(more.value - base);
     }
     sum = reduce_threads<SumOf>(sum, scratch, at);
+    const bool empty = own_top == -INFINITY && !isnan(sum);
     if (has_sinks)
         sum += precise::exp(sink - base);
 
-    const Finish finish(top, sum);
+    const Finish finish(top, sum, empty);
     for (int i = 0; i < held; i++)
         if (begin + i * step < end)
             row.store(begin + i * step, finish.value(s[i]));
@@ -218,13 +219,14 @@ softmax_block(device const T *x [[buffer(0)]], device const void *mask [[buffer(
     const float own = top;
     top = reduce_threads<MaxOf>(top, scratch, at);
     sum = reduce_threads<SumOf>(sum * rescale(own, top), scratch, at);
+    const bool empty = top == -INFINITY && !isnan(sum);
     if (has_sinks) {
         const float sink = sink_of(p, sinks, index), larger = max(top, sink);
         sum = sum * rescale(top, larger) + precise::exp(sink - base_of(larger));
         top = larger;
     }
 
-    const Finish finish(top, sum);
+    const Finish finish(top, sum, empty);
     for (int i = 0; i < held; i++)
         if (begin + i * step < row.keys)
             s[i].store(row, begin + i * step, finish);

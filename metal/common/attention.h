@@ -39,13 +39,17 @@ struct Running {
         sum = sum * factor + weight;
         return weight;
     }
+    // Nothing was visible, or all of it -inf: the row is zeros, whatever values its weights of zero met. Before the sink.
+    bool is_empty() const {
+        return top == -INFINITY && !isnan(sum);
+    }
     // The sink joins the sum only.
     float add_sink(float sink) {
         float factor;
         add(sink, factor);
         return factor;
     }
-    // By which the weighted values are multiplied in the end: without any weight they are zeros already.
+    // By which the weighted values are multiplied in the end.
     float normaliser() const {
         return sum == 0.0f ? 1.0f : 1.0f / sum;
     }
