@@ -173,7 +173,7 @@ static ml_status check_threads(const ml_gpu_encoding *e, const ml_gpu_pipeline *
                    (unsigned long long)threads, p->max_threads);
 }
 
-static void follow_scope(ml_gpu_commands *c, const char *label) {
+void ml_gpu_follow_scope(ml_gpu_commands *c, const char *label) {
     if (strcmp(c->group, label) == 0 || strlen(label) >= sizeof c->group)
         return;
     if (*c->group)
@@ -204,7 +204,7 @@ ml_status ml_gpu_run(ml_gpu_encoding *e, const char *function, ml_gpu_type type)
     e->launch.pipeline = pipeline;
     ml_status status = check_threads(e, pipeline, name);
     if (status == ML_OK) {
-        follow_scope(e->commands, e->args->label);
+        ml_gpu_follow_scope(e->commands, e->args->label);
         ml_gpu_order(e->commands, e->ranges, e->n_ranges);
         status = e->device->driver->dispatch(e->commands->native, &e->launch); /* retains what it uses */
     }

@@ -44,6 +44,8 @@ typedef struct ml_gpu_commands {
 
 /* Puts a barrier before the next dispatch if it conflicts with an earlier one, and notes what it touches. */
 void ml_gpu_order(ml_gpu_commands *commands, const ml_gpu_range *ranges, int n);
+/* Makes label the open debug group. */
+void ml_gpu_follow_scope(ml_gpu_commands *commands, const char *label);
 
 /* ---- encoding ---------------------------------------------------------------------------------------------- */
 

@@ -108,23 +108,15 @@ static ml_status run_gemm(ml_gpu_encoding *e, const operands *o, ml_gpu_gemm *g)
     bool hit = false;
     ML_TRY(ml_cache_get(e->args->cache, &key, e->args->plan->kernel->name, make_gemm, &r, &item, &hit));
     e->args->cache_hit = hit && (e->args->dispatches == 0 || e->args->cache_hit);
-    ml_gpu_range ranges[3];
-    ml_status status = ML_OK;
-    for (int i = 0; i < 3 && status == ML_OK; i++) {
-        int64_t low, high;
-        status = ml_view_byte_range(v[i], &low, &high);
-        ranges[i] = (ml_gpu_range){.handle = m[i]->handle,
-                                   .low = v[i]->buf->handle_offset + (size_t)low,
-                                   .high = v[i]->buf->handle_offset + (size_t)high,
-                                   .write = i == 2};
-    }
-    if (status == ML_OK) {
-        ml_gpu_order(e->commands, ranges, 3);
-        status = e->device->driver->gemm_encode(e->commands->native, ((prepared_gemm *)item)->prepared, g);
-    }
+    ml_gpu_follow_scope(e->commands, e->args->label);
+    e->commands->n_ranges = 0; /* the driver orders vendor kernels against all before and after */
+    const ml_status status =
+        e->device->driver->gemm_encode(e->commands->native, ((prepared_gemm *)item)->prepared, g);
     ml_cacheable_release(item);
-    e->args->dispatches++;
-    e->commands->dispatches++;
+    if (status == ML_OK) {
+        e->args->dispatches++;
+        e->commands->dispatches++;
+    }
     return status;
 }
 

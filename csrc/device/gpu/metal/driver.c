@@ -136,9 +136,21 @@ static ml_status metal_begin(void *device, void **out) {
     return ML_OK;
 }
 
+/* Debug groups are the encoder's own: they open and close with it and cost nothing in between. */
+static ml_id open_encoder(ml_metal_commands *c) {
+    if (c->encoder)
+        return c->encoder;
+    c->encoder = SEND(ml_id, SEND(ml_id, c->buffer, compute_encoder, DISPATCH_CONCURRENT), retain);
+    if (c->group)
+        SEND(void, c->encoder, push_group, c->group);
+    return c->encoder;
+}
+
 void ml_metal_end_encoder(ml_metal_commands *c) {
     if (!c->encoder)
         return;
+    if (c->group)
+        SEND(void, c->encoder, pop_group);
     SEND(void, c->encoder, end_encoding);
     ml_objc_release(c->encoder);
     c->encoder = c->pipeline = NULL;
@@ -151,9 +163,7 @@ static ml_mtl_size size_of(const uint32_t n[3]) {
 static ml_status metal_dispatch(void *commands, const ml_gpu_launch *launch) {
     ml_metal_commands *c = commands;
     void *pool = ml_objc_api.pool_push();
-    if (!c->encoder)
-        c->encoder = SEND(ml_id, SEND(ml_id, c->buffer, compute_encoder, DISPATCH_CONCURRENT), retain);
-    ml_id encoder = c->encoder;
+    ml_id encoder = open_encoder(c);
     if (c->pipeline != launch->pipeline->handle)
         SEND(void, encoder, set_pipeline, launch->pipeline->handle);
     c->pipeline = launch->pipeline->handle;
@@ -178,20 +188,26 @@ static void metal_barrier(void *commands) {
         SEND(void, c->encoder, memory_barrier, BARRIER_BUFFERS);
 }
 
-/* Groups belong to the command buffer, so that they may span encoders; they change between encoders only. */
+/* The first group names the command buffer too. */
 static void metal_push_group(void *commands, const char *label) {
     ml_metal_commands *c = commands;
     void *pool = ml_objc_api.pool_push();
-    ml_metal_end_encoder(c);
-    SEND(void, c->buffer, push_group, ml_objc_string(label));
+    c->group = SEND(ml_id, ml_objc_string(label), retain);
+    if (!c->labelled)
+        SEND(void, c->buffer, set_label, c->group);
+    c->labelled = true;
+    if (c->encoder)
+        SEND(void, c->encoder, push_group, c->group);
     ml_objc_api.pool_pop(pool);
 }
 
 static void metal_pop_group(void *commands) {
     ml_metal_commands *c = commands;
     void *pool = ml_objc_api.pool_push();
-    ml_metal_end_encoder(c);
-    SEND(void, c->buffer, pop_group);
+    if (c->encoder && c->group)
+        SEND(void, c->encoder, pop_group);
+    ml_objc_release(c->group);
+    c->group = NULL;
     ml_objc_api.pool_pop(pool);
 }
 
@@ -200,7 +216,6 @@ static ml_status metal_commit(void *commands) {
     void *pool = ml_objc_api.pool_push();
     ml_metal_end_encoder(c);
     SEND(void, c->buffer, commit);
-    c->committed = true;
     ml_objc_api.pool_pop(pool);
     return ML_OK;
 }
@@ -220,7 +235,9 @@ static ml_status metal_wait(void *commands, double *gpu_us) {
         const bool memory = SEND(ml_int, error, code) == ERROR_OUT_OF_MEMORY;
         status = ml_objc_fail(memory ? ML_ERR_MEMORY : ML_ERR_DEVICE, "a command buffer failed", error);
     }
-    *gpu_us = 1e6 * (SEND(double, c->buffer, gpu_end_time) - SEND(double, c->buffer, gpu_start_time));
+    *gpu_us = 0; /* a command buffer that failed has no times */
+    if (status == ML_OK)
+        *gpu_us = 1e6 * (SEND(double, c->buffer, gpu_end_time) - SEND(double, c->buffer, gpu_start_time));
     ml_objc_api.pool_pop(pool);
     return status;
 }
@@ -229,6 +246,7 @@ static void metal_release(void *commands) {
     ml_metal_commands *c = commands;
     void *pool = ml_objc_api.pool_push();
     ml_metal_end_encoder(c);
+    ml_objc_release(c->group);
     ml_objc_release(c->buffer);
     ml_objc_api.pool_pop(pool);
     free(c);

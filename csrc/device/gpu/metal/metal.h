@@ -30,7 +30,8 @@ typedef struct ml_metal_commands {
     ml_metal *metal;
     ml_id buffer, encoder; /* encoder: nil between encoders; both are retained */
     ml_id pipeline;        /* set in the encoder */
-    bool committed;
+    ml_id group;           /* label of the open debug group, retained; nil: none */
+    bool labelled;
 } ml_metal_commands;
 
 /* Ends the compute encoder, if one is open: what follows encodes itself. */

@@ -95,10 +95,14 @@ ml_status ml_mps_encode(void *commands, void *prepared, const ml_gpu_gemm *g) {
     ml_id b = p->vector ? vector_at(&g->b, p->b) : matrix_at(&g->b, p->b);
     ml_id out = p->vector ? vector_at(&g->out, p->out) : matrix_at(&g->out, p->out);
     const bool made = a && b && out;
+    if (c->group)
+        SEND(void, c->buffer, push_buffer_group, c->group);
     if (made && p->vector)
         SEND(void, p->kernel, encode_gemv, c->buffer, a, b, out);
     else if (made)
         SEND(void, p->kernel, encode_gemm, c->buffer, a, b, out);
+    if (c->group)
+        SEND(void, c->buffer, pop_buffer_group);
     ml_objc_release(a);
     ml_objc_release(b);
     ml_objc_release(out);
