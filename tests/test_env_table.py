@@ -10,7 +10,7 @@ import pytest
 from metallic import _core
 
 README = Path(__file__).parent.parent / "README.md"
-ELSEWHERE = {"METALLIC_OPENBLAS"}  # read where the library is looked for, no preference
+ELSEWHERE = {"METALLIC_OPENBLAS", "METALLIC_CAPTURE"}  # of a library, and of a device: no preferences
 
 
 def documented() -> dict[str, dict[str, str]]:

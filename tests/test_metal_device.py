@@ -255,3 +255,17 @@ def test_as_the_default_device_of_a_process():
         timeout=120,
     )
     assert done.stdout.split() == ["metal", "36.0"], done.stderr
+
+
+def test_a_capture_that_cannot_be_is_a_warning(tmp_path):
+    if not DEVICE["emulated"]:
+        pytest.skip("a Mac captures")
+    code = "import metallic as ml; print(ml.add(ml.array([1.0], device='metal'), 1.0).tolist())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "METALLIC_CAPTURE": str(tmp_path / "all.gputrace")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.split() == ["[2.0]"] and done.stderr.count("METALLIC_CAPTURE") == 1, done.stderr

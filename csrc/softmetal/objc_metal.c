@@ -273,6 +273,7 @@ static sm_id device_new_queue(sm_id self, sm_sel selector) {
 
 static const sm_method device_methods[] = {
     SM_METHOD("name", device_name),
+    SM_METHOD("architecture", device_name), /* from macOS 14 on; nobody reads it */
     SM_METHOD("supportsFamily:", device_supports),
     SM_METHOD("maxThreadsPerThreadgroup", device_max_threads),
     SM_METHOD("maxThreadgroupMemoryLength", device_threadgroup_memory),

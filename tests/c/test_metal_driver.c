@@ -30,11 +30,11 @@ static ml_gpu_info info;
 
 static const ml_gpu_source good = {"good.metal", "#include <metal_stdlib>\n"
                                                  "using namespace metal;\n"
-                                                 "constant int step [[function_constant(3)]];\n"
+                                                 "constant int amount [[function_constant(3)]];\n"
                                                  "kernel void add_step(device int *x [[buffer(0)]],\n"
                                                  "                     constant int &n [[buffer(1)]],\n"
                                                  "                     uint i [[thread_position_in_grid]]) {\n"
-                                                 "    if (int(i) < n) x[i] += step;\n"
+                                                 "    if (int(i) < n) x[i] += amount;\n"
                                                  "}\n"
                                                  "kernel void wild(device int *x [[buffer(0)]]) {\n"
                                                  "    x[1l << 40] = 1;\n"

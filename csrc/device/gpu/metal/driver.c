@@ -23,7 +23,8 @@ enum {
 
 /* ---- the device -------------------------------------------------------------------------------------------- */
 
-/* Simdgroup matrices and bfloat come with Apple7 (M1); simdgroup reductions too, and with Mac2 and Metal 3. */
+/* Simdgroup matrices come with Apple7 (M1), simdgroup reductions too, and with Mac2 and Metal 3. bfloat takes MSL 3.1,
+ * which the system's compiler has from macOS 14 on, as devices have an architecture. */
 static void find_features(ml_id device, ml_gpu_info *info) {
     int apple = 0;
     for (int family = FAMILY_APPLE_LAST; family >= FAMILY_APPLE_FIRST && !apple; family--)
@@ -35,10 +36,12 @@ static void find_features(ml_id device, ml_gpu_info *info) {
     else
         snprintf(info->family, sizeof info->family, "mac2");
     if (apple >= 7)
-        info->features = ML_GPU_SIMDGROUP_REDUCE | ML_GPU_SIMDGROUP_MM | ML_GPU_BFLOAT;
+        info->features = ML_GPU_SIMDGROUP_REDUCE | ML_GPU_SIMDGROUP_MM;
     else if (SEND(ml_bool, device, supports_family, FAMILY_MAC2) ||
              SEND(ml_bool, device, supports_family, FAMILY_METAL3))
         info->features = ML_GPU_SIMDGROUP_REDUCE;
+    if (apple >= 7 && ml_objc_responds(device, ML_MSG_architecture))
+        info->features |= ML_GPU_BFLOAT;
 }
 
 static void describe(ml_id device, ml_gpu_info *info) {
@@ -86,6 +89,7 @@ static ml_status metal_open(void **out, ml_gpu_info *info) {
         return status;
     }
     pthread_mutex_init(&metal->lock, NULL);
+    ml_metal_capture(metal);
     *out = metal;
     return ML_OK;
 }

@@ -37,6 +37,9 @@ typedef struct ml_metal_commands {
 /* Ends the compute encoder, if one is open: what follows encodes itself. */
 void ml_metal_end_encoder(ml_metal_commands *commands);
 
+/* Starts the capture that METALLIC_CAPTURE asks for; a warning where there can be none (capture.c). */
+void ml_metal_capture(const ml_metal *metal);
+
 /* The function of a source with these constants (library.c). A new reference. */
 ml_status ml_metal_pipeline(void *device, const ml_gpu_pipeline_spec *spec, ml_gpu_pipeline *out);
 
