@@ -56,9 +56,10 @@ static ml_status measure(void *device, const ml_gpu_pipeline pipelines[2], void 
 
 int main(void) {
     static const ml_gpu_source source = {
-        "empty.metal", "struct parameters { int x[16]; };\n"
-                       "kernel void empty(device float *x [[buffer(0)]], constant parameters &p [[buffer(1)]]) {}\n"
-                       "kernel void also_empty(device float *x [[buffer(0)]], constant parameters &p [[buffer(1)]]) {}\n"};
+        "empty.metal",
+        "struct parameters { int x[16]; };\n"
+        "kernel void empty(device float *x [[buffer(0)]], constant parameters &p [[buffer(1)]]) {}\n"
+        "kernel void also_empty(device float *x [[buffer(0)]], constant parameters &p [[buffer(1)]]) {}\n"};
     static const setting settings[] = {{"a dispatch", false, false},
                                        {"a dispatch and a barrier", true, false},
                                        {"a dispatch and another pipeline", false, true}};

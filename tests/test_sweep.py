@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import metallic as ml
+from metallic.__main__ import main
 from metallic.commands import sweep as command
 from metallic.sweep import data, machine, output, parity, peers, runner, show, stats, suites, workers
 
@@ -138,6 +140,33 @@ def test_memory_in_huge_pages_holds_the_same_inputs(dtype):
         assert not any(np.shares_memory(array, other) for other in arrays[:i])
     for inputs in sets:
         assert all(np.array_equal(inputs[name], plain[name]) for name in plain)
+
+
+@pytest.mark.parametrize("name", suites.SUITES)
+def test_shapes_are_reduced_for_a_device_that_is_software(name):
+    for case in suites.SUITES[name].cases():
+        small = suites.reduced(case)
+        assert small.flops() <= max(suites.SOFTWARE_FLOPS, 64 * 64 * 64)
+        assert small.op == case.op and (small == case) == (case.flops() <= suites.SOFTWARE_FLOPS)
+        if case.op == "matmul" and 1 in (case.m, case.n):  # a token's product stays one, with all of k
+            assert (small.m == 1 or small.n == 1) and small.k == case.k and small.bias == case.bias
+        if case.op == "sdpa":
+            assert (small.q_len == small.seq_k) == (case.q_len == case.seq_k) and small.heads == case.heads
+
+
+def test_a_sweep_of_the_software_device_says_what_it_reduced(tmp_path, monkeypatch, capsys):
+    device = next(d for d in ml.devices() if d["name"] == "metal")
+    if not (device["available"] and device["emulated"]):
+        pytest.skip("metal is no software here")
+    out = tmp_path / "rows.json"
+    monkeypatch.setattr(suites, "SOFTWARE_FLOPS", 1 << 20)
+    arguments = ["sweep", "--suite", "qwen25", "--filter", "1x[81]*x896*", "--dtype", "f16", "--backends", "auto,gemv"]
+    assert main([*arguments, "--device", "metal", "--json", str(out)]) == 0
+    assert "is software here" in capsys.readouterr().out
+    rows = json.loads(out.read_text())["rows"]
+    assert {row["device"] for row in rows} == {"metal"} and all(row["status"] == "ok" for row in rows)
+    assert all(row["parity"] <= 1 and row["impl"].startswith(("metal/", "MPS")) for row in rows)
+    assert {row["note"] for row in rows} >= {"reduced from 1x151936x896 nt: the device is software"}
 
 
 def test_rounding_to_bfloat16_agrees_with_ml_dtypes():

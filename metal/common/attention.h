@@ -39,7 +39,8 @@ struct Running {
         sum = sum * factor + weight;
         return weight;
     }
-    // Nothing was visible, or all of it -inf: the row is zeros, whatever values its weights of zero met. Before the sink.
+    // Nothing was visible, or all of it -inf: the row is zeros, whatever values its weights of zero met. Before the
+    // sink.
     bool is_empty() const {
         return top == -INFINITY && !isnan(sum);
     }

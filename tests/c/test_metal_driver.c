@@ -39,12 +39,12 @@ static const ml_gpu_source good = {"good.metal", "#include <metal_stdlib>\n"
                                                  "kernel void wild(device int *x [[buffer(0)]]) {\n"
                                                  "    x[1l << 40] = 1;\n"
                                                  "}\n"};
-static const ml_gpu_source bad = {"bad.metal", "kernel void broken(device int *x [[buffer(0)]]) { x[0] = nonsense; }\n"};
+static const ml_gpu_source bad = {"bad.metal",
+                                  "kernel void broken(device int *x [[buffer(0)]]) { x[0] = nonsense; }\n"};
 
 static ml_gpu_pipeline pipeline_of(const char *function, int step) {
     const ml_gpu_constant constant = {.index = 3, .value = (int8_t)step};
-    const ml_gpu_pipeline_spec spec = {
-        .source = &good, .function = function, .constants = &constant, .n_constants = 1};
+    const ml_gpu_pipeline_spec spec = {.source = &good, .function = function, .constants = &constant, .n_constants = 1};
     ml_gpu_pipeline pipeline = {0};
     EXPECT(driver->pipeline(handle, &spec, &pipeline) == ML_OK);
     return pipeline;

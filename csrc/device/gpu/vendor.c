@@ -110,8 +110,7 @@ static ml_status run_gemm(ml_gpu_encoding *e, const operands *o, ml_gpu_gemm *g)
     e->args->cache_hit = hit && (e->args->dispatches == 0 || e->args->cache_hit);
     ml_gpu_follow_scope(e->commands, e->args->label);
     e->commands->n_ranges = 0; /* the driver orders vendor kernels against all before and after */
-    const ml_status status =
-        e->device->driver->gemm_encode(e->commands->native, ((prepared_gemm *)item)->prepared, g);
+    const ml_status status = e->device->driver->gemm_encode(e->commands->native, ((prepared_gemm *)item)->prepared, g);
     ml_cacheable_release(item);
     if (status == ML_OK) {
         e->args->dispatches++;

@@ -85,6 +85,26 @@ def _list(names: list[str], pattern: str | None) -> int:
     return 0
 
 
+def _emulated(device: str | None) -> bool:
+    """Whether the sweep runs on a device that is software."""
+    import metallic
+
+    name = device or metallic.default_context().device
+    return any(d.get("emulated", False) for d in metallic.devices() if d["name"] == name)
+
+
+def _reduce(plan: runner.Plan) -> None:
+    """Smaller shapes for a device that is software: its times say nothing, its results and plans do."""
+    cases = [suites.reduced(case) for case in plan.cases]
+    for case, small in zip(plan.cases, cases, strict=True):
+        if small != case:
+            plan.notes[small] = f"reduced from {case.label}: the device is software"
+    plan.cases = list(dict.fromkeys(cases))
+    plan.modes = ("warm",)
+    plan.processes = 1
+    plan.warmup = 0.0
+
+
 def _plans(args: argparse.Namespace) -> list[runner.Plan]:
     """One plan per suite. Raises ValueError for what makes no sense."""
     dtypes = [suites.dtype_name(text) for text in _split(args.dtype)]
@@ -153,6 +173,11 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error(str(error))
     screen = show.make()
     screen.say(f"metallic {base['version']} ({base['commit']}) on {base['device']}: {base['cpu']}, {base['cpus']} CPUs")
+    if _emulated(args.device):
+        for plan in plans:
+            _reduce(plan)
+        small = sum(len(plan.notes) for plan in plans)
+        screen.say(f"{base['device']} is software here: its times say nothing; {small} shapes are reduced, and say so")
     screen.start()
     rows: list[dict] = []
     try:

@@ -56,6 +56,7 @@ class Plan:
     settle: float = 3e-3
     timeout: float = 600.0
     processes: int = 1
+    notes: dict[Case, str] = dataclasses.field(default_factory=dict)  # what its rows say of a case
 
     def items(self) -> Iterator[tuple[Case, str]]:
         for case in self.cases:
@@ -230,7 +231,7 @@ class CaseRun:
         if plan:
             row |= {"plan_backend": plan["backend"], "why": "; ".join(plan["why"])}
             row |= {name: plan[name] for name in ("variant", "impl", "predicted_us")}
-        row["note"] = answer.get("note", "")
+        row["note"] = "; ".join(filter(None, [self.plan.notes.get(self.case), answer.get("note", "")]))
         if "parity" in answer:
             row["parity"], row["max_rel_error"] = answer["parity"], answer["max_rel_error"]
         if gap:

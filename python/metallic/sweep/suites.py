@@ -197,6 +197,8 @@ class Sdpa:
 
 
 Case = Matmul | Softmax | Sdpa
+# What a software device computes in about a tenth of a second.
+SOFTWARE_FLOPS = 32 << 20
 KINDS = {kind.op: kind for kind in (Matmul, Softmax, Sdpa)}
 
 
@@ -208,6 +210,30 @@ def pack(case: Case) -> dict:
 def unpack(packed: dict) -> Case:
     fields = dict(packed)
     return KINDS[fields.pop("op")](**fields)
+
+
+def _halved(case: Case) -> Case:
+    """Half as much of what there is most of: rows and columns of a product before its inner dimension, keys of an
+    attention, rows of a softmax before keys. The case itself where nothing is left to halve."""
+    if isinstance(case, Matmul):
+        name = max(("batch", "n", "m"), key=lambda n: getattr(case, n))
+        names = [name] if getattr(case, name) > 64 else ["k"]
+    elif isinstance(case, Softmax):
+        names = ["rows", "queries"] if case.queries else ["rows"]
+        if case.rows < 16:
+            names = ["inner"] if case.inner >= 16 else ["seq_k"]
+    else:
+        names = ["q_len", "seq_k"] if case.q_len > 1 else ["seq_k"]
+    if min(getattr(case, name) for name in names) < 16:
+        return case
+    return dataclasses.replace(case, **{name: getattr(case, name) // 2 for name in names})
+
+
+def reduced(case: Case) -> Case:
+    """The case small enough for a device that is software; the case itself where it is."""
+    while case.flops() > SOFTWARE_FLOPS and (smaller := _halved(case)) != case:
+        case = smaller
+    return case
 
 
 def _qwen25() -> Iterable[Case]:
