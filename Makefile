@@ -2,6 +2,7 @@
 # make test       install with the [test] extra, run the C tests and pytest
 # make lint       formatting, static checks, layer order
 # make macos      build for macOS, arm64 and x86-64, without running it (any system; skipped without the ziglang package)
+# make qemu       the C tests built for AArch64 and run in an emulator (Debian; skipped where its packages are missing)
 # make sanitize   the tests under Address-, UndefinedBehavior- and ThreadSanitizer (SHORT=1: a few minutes)
 # make bench      all suites against all peers, into bench-*.csv and bench-*.json
 # make clean      remove builds and environments
@@ -23,7 +24,7 @@ export PIP_NO_INPUT := 1
 SOURCES := pyproject.toml meson.build meson.options $(shell find csrc metal python tuning -type f \
 	-not -path '*/__pycache__/*' -not -name '*.pyc' 2>/dev/null)
 
-.PHONY: sweep test lint macos sanitize bench clean
+.PHONY: sweep test lint macos qemu sanitize bench clean
 .DELETE_ON_ERROR:
 
 # $(call venv,directory): a virtual environment, made when it is missing
@@ -57,6 +58,11 @@ endef
 	.venv-macos/bin/python -m pip install -q ziglang==0.17.0 || echo "ziglang cannot be installed"
 	@touch $@
 
+.venv-qemu/.done: pyproject.toml
+	$(call venv,.venv-qemu)
+	.venv-qemu/bin/python -m pip install -q meson ninja
+	@touch $@
+
 sweep: .venv-sweep/.done
 	.venv-sweep/bin/metallic sweep $(SWEEP)
 
@@ -70,6 +76,9 @@ lint: .venv-lint/.done
 macos: .venv-macos/.done
 	tools/cross_macos.sh .venv-macos
 
+qemu: .venv-qemu/.done
+	tools/qemu.sh .venv-qemu
+
 sanitize: .venv-test/.done
 	SHORT=$(SHORT) tools/sanitize.sh .venv-test
 
@@ -80,4 +89,4 @@ bench: .venv-bench/.done
 	done
 
 clean:
-	rm -rf build build-* .venv-sweep .venv-test .venv-lint .venv-macos .venv-bench dist .pytest_cache .hypothesis .ruff_cache
+	rm -rf build build-* .venv-sweep .venv-test .venv-lint .venv-macos .venv-qemu .venv-bench dist .pytest_cache .hypothesis .ruff_cache

@@ -208,6 +208,10 @@ static void test_fork(void) {
     printf("skipped: fork (ThreadSanitizer cannot follow it)\n");
     return;
 #endif
+    if (getenv("TEST_IN_EMULATOR")) {
+        printf("skipped: fork (an emulator's own threads do not survive it)\n");
+        return;
+    }
     fork_once();
 #if defined(BUILT_WITH_ASAN)
     printf("skipped: fork while busy (AddressSanitizer's allocator cannot follow it)\n");

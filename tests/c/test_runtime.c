@@ -425,6 +425,10 @@ static void test_fork(void) {
     printf("skipped: fork (ThreadSanitizer does not let children of a threaded process start threads)\n");
     return;
 #endif
+    if (getenv("TEST_IN_EMULATOR")) {
+        printf("skipped: fork (an emulator's own threads do not survive it)\n");
+        return;
+    }
     ml_context *ctx = new_context(NULL, 0, false);
     ml_tensor *a = random_tensor(ctx, ML_F32, (ml_shape){2, {150, 90}}),
               *b = random_tensor(ctx, ML_F32, (ml_shape){2, {90, 120}});

@@ -35,7 +35,7 @@ ALWAYS_INLINE void pack_gather(float *dst, const ml_mat *x, int64_t count, int64
                                const ml_dtype dtype) {
     const int64_t size = (int64_t)ml_dtype_size_of(dtype), rs = x->rs * size, cs = x->cs * size;
     const bool along_k = llabs(x->rs) > llabs(x->cs);
-    char raw[VW * NR * sizeof(float)] __attribute__((aligned(64)));
+    char raw[VW * PACK_WIDTH * sizeof(float)] __attribute__((aligned(64)));
     if (!along_k && count < width)
         memset(raw, 0, sizeof raw);
     for (int64_t p = 0; p < k; p += VW) {

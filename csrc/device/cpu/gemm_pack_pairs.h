@@ -20,7 +20,7 @@ ALWAYS_INLINE void pack_pair_row(float *dst, const char *lo, const char *hi, int
 }
 
 ALWAYS_INLINE void pack_along_width(float *dst, const ml_mat *x, int64_t count, int64_t k, const int width) {
-    static const uint16_t zeros[NR];
+    static const uint16_t zeros[PACK_WIDTH];
     const char *src = x->data;
     const int64_t step = x->cs * 2;
     for (int64_t p = 0; p < k; p += 2, src += 2 * step, dst += width) {
@@ -36,7 +36,7 @@ ALWAYS_INLINE void pack_along_width(float *dst, const ml_mat *x, int64_t count, 
  * alias with it; 2 * VW steps of each row where k is the inner one, else two steps of all rows. */
 ALWAYS_INLINE void pack_gather(float *dst, const ml_mat *x, int64_t count, int64_t k, const int width) {
     const int64_t rs = x->rs * 2, cs = x->cs * 2;
-    uint16_t raw[NR][2 * VW] __attribute__((aligned(64)));
+    uint16_t raw[PACK_WIDTH][2 * VW] __attribute__((aligned(64)));
     if (llabs(x->rs) <= llabs(x->cs)) {
         for (int64_t p = 0; p < k; p += 2, dst += width) {
             const char *src = (const char *)x->data + p * cs;

@@ -3,6 +3,9 @@
 #ifndef ML_CPU_GEMM_PACK_PARTS_H
 #define ML_CPU_GEMM_PACK_PARTS_H
 
+/* The wider of the two kinds of panels. */
+#define PACK_WIDTH (MR > NR ? MR : NR)
+
 /* How far ahead of the packing a row is fetched: measured, 256 and 1024 are no better. */
 #define PREFETCH_BYTES 512
 

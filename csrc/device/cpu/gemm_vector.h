@@ -1,14 +1,16 @@
 /* The vector GEMM tiers, written once over a handful of vector primitives: micro-kernel and epilogue. Included by
  * gemm_<isa>.c only, which defines
  *
- *   MR and NV   MR <= VW rows of the micro-tile, NV vectors per row (NR = NV * VW)
+ *   MR and NV   up to 16 rows of the micro-tile, NV vectors per row (NR = NV * VW)
  *   v_transpose(r)   a VW x VW block in place
  *
  * after vector_<isa>.h, then includes this and gemm_pack.h or gemm_pack_pairs.h. A tier whose panels hold pairs along k
  * (ml_gemm_impl.k_pack 2) also defines
  *
  *   K_PACK      2
- *   v_madd(x, b, acc)   acc with the products of two words' contents added; without it, words are f32 */
+ *   v_madd(x, b, acc)   acc with the products of two words' contents added; without it, words are f32
+ *
+ * and, where vector_<isa>.h has V_LANES, v_madd_lane(a, i, b, acc): the same with lane i of a. */
 #include "device/cpu/activation_vector.h"
 #include "device/cpu/cpu.h"
 
@@ -19,6 +21,7 @@
 #ifndef K_PACK
 #define K_PACK 1
 #define v_madd v_fma
+#define v_madd_lane v_fma_lane
 #endif
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
@@ -53,10 +56,18 @@ ALWAYS_INLINE void kernel(const int m, const int nv, int64_t k, const float *a, 
         __builtin_prefetch(ahead, 0, 2);
         ahead += ahead_step;
         ML_UNROLL for (int j = 0; j < nv; j++) bv[j] = v_load(b + j * VW);
+#ifdef V_LANES
+        vf av[(MR + VW - 1) / VW];
+        ML_UNROLL for (int i = 0; i < m; i += VW) av[i / VW] = v_load(a + i);
+        ML_UNROLL for (int i = 0; i < m; i++) {
+            ML_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = v_madd_lane(av[i / VW], i % VW, bv[j], acc[i][j]);
+        }
+#else
         ML_UNROLL for (int i = 0; i < m; i++) {
             vf x = v_set1(a[i]);
             ML_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = v_madd(x, bv[j], acc[i][j]);
         }
+#endif
         a += MR;
         b += bs;
     }
@@ -158,7 +169,7 @@ static vf load_row(const ml_mat *x, int64_t i, int64_t j, int n) {
     const char *p = (const char *)x->data + (i * x->rs + j * x->cs) * (int64_t)size;
     if (x->cs == 1)
         return load_lanes(x->dtype, p, n);
-    float lanes[VW]; /* raw elements, gathered */
+    float lanes[VW] = {0}; /* raw elements, gathered */
     for (int t = 0; t < n; t++)
         memcpy((char *)lanes + t * size, p + t * x->cs * (int64_t)size, size);
     return load_lanes(x->dtype, lanes, n);
@@ -208,12 +219,15 @@ static __attribute__((noinline)) void epilogue(const ml_ukr_tile *t, const float
         epilogue_rows(t, acc, ld);
         return;
     }
-    float acc_t[NR][VW] __attribute__((aligned(64)));
+    enum { LD = (MR + VW - 1) / VW * VW };
+    float acc_t[NR][LD] __attribute__((aligned(64)));
     for (int j = 0; j < t->n; j += VW) {
-        vf r[VW];
-        ML_UNROLL for (int i = 0; i < VW; i++) r[i] = i < MR ? v_load(acc + i * ld + j) : v_zero();
-        v_transpose(r);
-        ML_UNROLL for (int i = 0; i < VW; i++) v_store(acc_t[j + i], r[i]);
+        for (int row = 0; row < t->m; row += VW) {
+            vf r[VW];
+            ML_UNROLL for (int i = 0; i < VW; i++) r[i] = row + i < MR ? v_load(acc + (row + i) * ld + j) : v_zero();
+            v_transpose(r);
+            ML_UNROLL for (int i = 0; i < VW; i++) v_store(acc_t[j + i] + row, r[i]);
+        }
     }
     ml_ukr_tile turned = *t;
     turned.m = t->n;
@@ -221,7 +235,7 @@ static __attribute__((noinline)) void epilogue(const ml_ukr_tile *t, const float
     turned.c_in = transposed(&t->c_in);
     turned.bias = transposed(&t->bias);
     turned.out = transposed(&t->out);
-    epilogue_rows(&turned, acc_t[0], VW);
+    epilogue_rows(&turned, acc_t[0], LD);
 }
 
 static void ukr(int64_t k, const float *a, const float *b, const ml_ukr_tile *t) {
