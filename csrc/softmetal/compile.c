@@ -398,6 +398,7 @@ ml_status sm_compile_module(const sm_compiler *c, const char *text, bool checked
         status = ml_fail(ML_ERR_DEVICE, "the path %s is too long", c->folder);
     else if (stat(object_path, &st) == 0)
         goto done; /* the folder is ours alone: what has this name is what we put there */
+    sm_folder_tidy(c->folder, c->headers);
     if (status == ML_OK)
         status = precompile(c, &flags, header);
     if (status == ML_OK)

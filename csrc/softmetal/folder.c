@@ -11,7 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 typedef struct host_file {
@@ -21,6 +23,9 @@ static const host_file host_files[] = {
 #include "softmetal_host_files.inc"
 };
 enum { N_HOST_FILES = sizeof host_files / sizeof host_files[0] };
+
+#define TEMPORARY "tmp-"
+enum { DAY = 24 * 60 * 60, TEMPORARY_DAYS = 1, UNUSED_DAYS = 90 };
 
 /* Makes one folder of mode 0700; fine if it is there, a real folder, ours, and nobody else may write to it. */
 static ml_status make_private(const char *path) {
@@ -55,6 +60,20 @@ static void make_parents(const char *path) {
         }
 }
 
+/* A process may go elsewhere; the folder does not. */
+static ml_status make_absolute(char *path, size_t size) {
+    char *real = realpath(path, NULL);
+    ml_status status = ML_OK;
+    if (!real)
+        status = ml_fail(ML_ERR_DEVICE, "cannot look at %s: %s", path, strerror(errno));
+    else if (strlen(real) >= size || strlen(real) >= SM_PATH_MAX - 128)
+        status = ml_fail(ML_ERR_DEVICE, "the path of the folder for compiled kernels is too long");
+    else
+        memcpy(path, real, strlen(real) + 1);
+    free(real);
+    return status;
+}
+
 ml_status sm_cache_folder(char *path, size_t size) {
     const char *dir = getenv("METALLIC_CACHE_DIR"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     int n;
@@ -69,15 +88,20 @@ ml_status sm_cache_folder(char *path, size_t size) {
     if (n < 0 || (size_t)n >= size || n >= SM_PATH_MAX - 128)
         return ml_fail(ML_ERR_DEVICE, "the path of the folder for compiled kernels is too long");
     make_parents(path);
-    return make_private(path);
+    ML_TRY(make_private(path));
+    return path[0] == '/' ? ML_OK : make_absolute(path, size);
 }
 
+/* Process numbers tell nothing: containers and machines that share a folder have their own. */
 ml_status sm_temporary_name(const char *folder, const char *suffix, char *path) {
     static atomic_uint count;
+    uint64_t random = 0;
+    if (getentropy(&random, sizeof random) != 0)
+        return ml_fail(ML_ERR_DEVICE, "the system gives no random numbers: %s", strerror(errno));
     const unsigned n = atomic_fetch_add(&count, 1);
-    if (snprintf(path, SM_PATH_MAX, "%s/tmp-%ld-%u%s", folder, (long)getpid(), n, suffix) >= SM_PATH_MAX)
+    if (snprintf(path, SM_PATH_MAX, "%s/" TEMPORARY "%016llx-%u%s", folder, (unsigned long long)random, n, suffix) >=
+        SM_PATH_MAX)
         return ml_fail(ML_ERR_DEVICE, "the path %s is too long", folder);
-    unlink(path); /* left by a process of this number that died */
     return ML_OK;
 }
 
@@ -105,6 +129,54 @@ static void remove_tree(const char *path) {
         closedir(dir);
     }
     rmdir(path);
+}
+
+/* When a file was last read or written; of a folder, any file in it. */
+static time_t last_use(const char *path) {
+    struct stat st;
+    if (lstat(path, &st) != 0)
+        return 0;
+    if (!S_ISDIR(st.st_mode))
+        return st.st_atime > st.st_mtime ? st.st_atime : st.st_mtime;
+    time_t last = st.st_mtime;
+    DIR *dir = opendir(path);
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        char inner[SM_PATH_MAX];
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 ||
+            snprintf(inner, sizeof inner, "%s/%s", path, e->d_name) >= (int)sizeof inner)
+            continue;
+        const time_t used = last_use(inner);
+        last = used > last ? used : last;
+    }
+    if (dir)
+        closedir(dir);
+    return last;
+}
+
+void sm_folder_tidy(const char *folder, const char *keep) {
+    static atomic_flag done = ATOMIC_FLAG_INIT;
+    static const struct {
+        const char *prefix;
+        int days;
+    } rules[] = {{TEMPORARY, TEMPORARY_DAYS},
+                 {"kernel-", UNUSED_DAYS},
+                 {"builtin-", UNUSED_DAYS},
+                 {"pch-", UNUSED_DAYS},
+                 {"host-", UNUSED_DAYS}};
+    DIR *dir = atomic_flag_test_and_set(&done) ? NULL : opendir(folder);
+    const time_t now = time(NULL);
+    for (struct dirent *e; dir && (e = readdir(dir));)
+        for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
+            char path[SM_PATH_MAX];
+            if (strncmp(e->d_name, rules[i].prefix, strlen(rules[i].prefix)) != 0 ||
+                snprintf(path, sizeof path, "%s/%s", folder, e->d_name) >= (int)sizeof path ||
+                strcmp(path, keep) == 0 || now - last_use(path) < (time_t)rules[i].days * DAY)
+                continue;
+            if (unlink(path) != 0)
+                remove_tree(path);
+        }
+    if (dir)
+        closedir(dir);
 }
 
 ml_status sm_host_headers(const char *folder, char *path) {

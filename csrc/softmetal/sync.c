@@ -104,6 +104,13 @@ void sm_check_barrier(sm_engine *e) {
         c->interval[SM_SPACE_THREADGROUP]++;
 }
 
+/* Where the numbers begin anew, so does the interval: what the epochs of that number before made is ordered. Between
+ * simdgroups that hides what lies on both sides of this one barrier. */
+static void next_epoch(sm_checker *c, uint32_t simdgroup, int space) {
+    if (++c->epoch[simdgroup][space] == 0)
+        c->interval[space]++;
+}
+
 void sm_check_simd_barrier(sm_engine *e, sm_simdgroup *s, uint32_t slots) {
     sm_checker *c = e->checker;
     if (c->n_pending)
@@ -125,7 +132,7 @@ void sm_check_simd_barrier(sm_engine *e, sm_simdgroup *s, uint32_t slots) {
         report_ended(e, &raw, s->index * SM_SIMD_WIDTH + s->lane_of[__builtin_ctz(s->all & ~s->live)]);
     }
     if (s->flags[at] & SM_MEM_DEVICE)
-        c->epoch[s->index][SM_SPACE_DEVICE]++;
+        next_epoch(c, s->index, SM_SPACE_DEVICE);
     if (s->flags[at] & SM_MEM_THREADGROUP)
-        c->epoch[s->index][SM_SPACE_THREADGROUP]++;
+        next_epoch(c, s->index, SM_SPACE_THREADGROUP);
 }

@@ -106,6 +106,20 @@ static void simd_barrier_too_weak(sm_thread *self) {
     STORE(&BUFFER(int, 1)[self->position_in_grid[0]], LOAD(&tile[i ^ 32]));
 }
 
+/* As many barriers as there are numbers for the epochs of a simdgroup: they begin anew. */
+static void many_simd_barriers(sm_thread *self) {
+    int *tile = ARRAY(int, 0);
+    uint32_t i = self->index_in_threadgroup;
+    STORE(&tile[i], 1);
+    loop_enter(self, __LINE__);
+    for (int k = 0; k < 256; k++) {
+        loop_turn(self);
+        SIMDGROUP_BARRIER(fixed ? SM_MEM_THREADGROUP : SM_MEM_NONE);
+    }
+    loop_leave(self);
+    STORE(&BUFFER(int, 1)[self->position_in_grid[0]], LOAD(&tile[i ^ 1]));
+}
+
 static void same_value(sm_thread *self) {
     int *tile = ARRAY(int, 0);
     if (!fixed || self->index_in_threadgroup == 0)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -218,6 +219,56 @@ def test_several_processes_and_threads_begin_with_an_empty_folder(tmp_path):
     left = list((tmp_path / "cache").glob("*"))
     assert len([p for p in left if p.name.startswith("kernel-")]) == 3
     assert not [p for p in left if p.name.startswith("tmp-")]
+
+
+def test_files_of_a_process_with_the_same_number(tmp_path):
+    """Containers that share a folder have process numbers of their own: what another one is writing is left alone."""
+    program = """
+    import os, pathlib
+    folder = pathlib.Path(os.environ["METALLIC_CACHE_DIR"])
+    folder.mkdir(0o700)
+    theirs = [
+        folder / f"tmp-{os.getpid()}-{n}{suffix}"
+        for n in range(40) for suffix in (".metal", ".ii", ".txt", ".cc", ".so", ".o", ".h", ".gch")
+    ]
+    for path in theirs:
+        path.write_text("theirs")
+    """
+    check = "print({path.read_text() for path in theirs if path.exists()}, all(path.exists() for path in theirs))"
+    said = run({"METALLIC_CACHE_DIR": str(tmp_path / "cache")}, textwrap.dedent(program) + PROGRAM + check)
+    assert said == "result [0, 1, 2, 3]\n{'theirs'} True"
+
+
+def test_a_folder_that_is_named_from_the_working_folder(tmp_path):
+    """It stays where it was when the process goes elsewhere: what lies there was put there by somebody else."""
+    (tmp_path / "elsewhere").mkdir()
+    program = PROGRAM.replace("    x = np", "    __import__('os').chdir('elsewhere')\n    x = np")
+    assert run({"METALLIC_CACHE_DIR": "cache"}, program, cwd=tmp_path) == "result [0, 1, 2, 3]"
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert len(list((tmp_path / "cache").glob("kernel-*.so"))) == 1
+
+
+def test_what_nobody_uses_goes(tmp_path):
+    folder = tmp_path / "cache"
+    assert run({"METALLIC_CACHE_DIR": str(folder)}) == "result [0, 1, 2, 3]"
+    day, now = 86400, time.time()
+    ages = {
+        "kernel-old.so": 100, "kernel-young.so": 50, "builtin-old.so": 100, "tmp-1-2.o": 2, "tmp-1-3.o": 0.5,
+        "pch-old/shim.h.gch": 100, "pch-old/shim.h": 100, "pch-young/shim.h.gch": 50, "host-old/shim/abi.h": 100,
+        "somebody-elses": 1000, "tmp-1-4-host/shim/abi.h": 2,
+    }  # fmt: skip
+    for name, days in ages.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("")
+        os.utime(folder / name, (now - days * day, now - days * day))
+    for name in ("pch-old", "host-old/shim", "host-old", "tmp-1-4-host/shim", "tmp-1-4-host"):
+        os.utime(folder / name, (now - 100 * day, now - 100 * day))
+    before = {p.name for p in folder.iterdir()}
+    other = PROGRAM.replace("int(i)", "3 - int(i)")  # a compiler run, which is when the folder is looked through
+    assert run({"METALLIC_CACHE_DIR": str(folder)}, other) == "result [3, 2, 1, 0]"
+    gone = before - {p.name for p in folder.iterdir()}
+    assert gone == {"kernel-old.so", "builtin-old.so", "tmp-1-2.o", "tmp-1-4-host", "pch-old", "host-old"}
+    assert run({"METALLIC_CACHE_DIR": str(folder)}) == "result [0, 1, 2, 3]"
 
 
 def test_a_changed_include_is_seen(tmp_path):
