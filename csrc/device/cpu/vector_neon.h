@@ -1,5 +1,5 @@
-/* The vector primitives of the NEON tier (Advanced SIMD of every AArch64 CPU); vector_avx2.h says what each does. Besides
- * those:
+/* The vector primitives of the NEON tier (Advanced SIMD of every AArch64 CPU); vector_avx2.h says what each does.
+ * Besides those:
  *
  *   v_fma_lane(a, i, b, c)   lane i of a, times b, plus c: one instruction, where a broadcast would be a second
  */
@@ -224,8 +224,10 @@ V_FN float v_largest(vf v) {
 }
 /* A block of VW x VW, rows to columns. */
 V_FN void v_transpose(vf r[4]) {
-    const float64x2_t a = vreinterpretq_f64_f32(vtrn1q_f32(r[0], r[1])), b = vreinterpretq_f64_f32(vtrn2q_f32(r[0], r[1]));
-    const float64x2_t c = vreinterpretq_f64_f32(vtrn1q_f32(r[2], r[3])), d = vreinterpretq_f64_f32(vtrn2q_f32(r[2], r[3]));
+    const float64x2_t a = vreinterpretq_f64_f32(vtrn1q_f32(r[0], r[1])),
+                      b = vreinterpretq_f64_f32(vtrn2q_f32(r[0], r[1]));
+    const float64x2_t c = vreinterpretq_f64_f32(vtrn1q_f32(r[2], r[3])),
+                      d = vreinterpretq_f64_f32(vtrn2q_f32(r[2], r[3]));
     r[0] = vreinterpretq_f32_f64(vtrn1q_f64(a, c));
     r[1] = vreinterpretq_f32_f64(vtrn1q_f64(b, d));
     r[2] = vreinterpretq_f32_f64(vtrn2q_f64(a, c));
