@@ -28,6 +28,12 @@ static const struct {
     {ML_OP_SOFTMAX, ML_SOFTMAX_BLOCK, check_sdpa, bench_sdpa, ML_SUP_SINKS},
     {ML_OP_SDPA, ML_SDPA_VECTOR, check_sdpa, bench_sdpa, ML_SUP_SINKS},
     {ML_OP_SDPA, ML_SDPA_TILED, check_sdpa, bench_sdpa, ML_SUP_SINKS},
+    {ML_OP_LAYER_NORM, 0, check_norm, bench_norm, 0},
+    {ML_OP_RMS_NORM, 0, check_norm, bench_norm, 0},
+    {ML_OP_GELU, 0, check_activate, bench_activate, 0},
+    {ML_OP_SILU, 0, check_activate, bench_activate, 0},
+    {ML_OP_SWIGLU, 0, check_activate, bench_activate, 0},
+    {ML_OP_ROPE, 0, check_rope, bench_rope, 0},
     {ML_OP_BINARY, 0, check_elementwise, bench_elementwise, 0},
     {ML_OP_COPY, 0, check_elementwise, bench_elementwise, 0},
 };
@@ -229,6 +235,17 @@ double check_rounding(ml_dtype dtype, double value) {
     default:
         return fmax(fabs(value) * 0x1p-24, 0x1p-150);
     }
+}
+
+bool check_shares_table(const ml_kernel_desc *row, ml_op_kind op) {
+    for (int i = 0; row->op != op && i < ml_cpu_n_kernels; i++) {
+        const ml_kernel_desc *r = &ml_cpu_kernels[i];
+        if (r->op == op && r->isa == row->isa && r->impl == row->impl) {
+            check_begin("the table of %s", r->name);
+            return true;
+        }
+    }
+    return false;
 }
 
 /* ---- benchmark ---- */

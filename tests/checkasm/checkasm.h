@@ -20,6 +20,12 @@ void check_sdpa(const ml_kernel_desc *row, const ml_kernel_desc *reference);
 void bench_sdpa(const ml_kernel_desc *row, const ml_kernel_desc *reference);
 void check_softmax(const ml_kernel_desc *row, const ml_kernel_desc *reference);
 void bench_softmax(const ml_kernel_desc *row, const ml_kernel_desc *reference);
+void check_norm(const ml_kernel_desc *row, const ml_kernel_desc *reference);
+void bench_norm(const ml_kernel_desc *row, const ml_kernel_desc *reference);
+void check_activate(const ml_kernel_desc *row, const ml_kernel_desc *reference);
+void bench_activate(const ml_kernel_desc *row, const ml_kernel_desc *reference);
+void check_rope(const ml_kernel_desc *row, const ml_kernel_desc *reference);
+void bench_rope(const ml_kernel_desc *row, const ml_kernel_desc *reference);
 void check_elementwise(const ml_kernel_desc *row, const ml_kernel_desc *reference);
 void bench_elementwise(const ml_kernel_desc *row, const ml_kernel_desc *reference);
 
@@ -63,6 +69,9 @@ bool check_same(double a, double b);
 bool check_close(double got, double want, double bound);
 /* Half a unit in the last place of dtype at |value|: the error of one rounding. */
 double check_rounding(ml_dtype dtype, double value);
+
+/* Whether row's table is that of the tier's row of `op`, which checks it: one counted case instead of all again. */
+bool check_shares_table(const ml_kernel_desc *row, ml_op_kind op);
 
 /* --bench: the fastest of many runs of fn(arg), as nanoseconds and as work per nanosecond in `unit`. */
 void check_bench(const char *what, void (*fn)(void *), void *arg, double work, const char *unit);

@@ -4,10 +4,16 @@
 
 #include "device/cpu/elementwise.h"
 
-/* Largest errors beside the result's own rounding, of y = activation(x) in f32: ML_ACTIVATE_ULP units in the last place
- * of y, and where y is less than the smallest normal number as many of that. */
+/* Errors of y = activation(x) beside the rounding to its dtype, in units of 2^-23 |y| (of the smallest normal number
+ * where y is less): ULP, and for negative x TAIL x^2 more, the argument of the exponential being rounded. SiLU's and
+ * the tanh form's e^x loses digits below the normal range: |x| 2^-149 more. Results of 16 bits come from shorter
+ * polynomials: SHORT |y| more. */
 #define ML_ACTIVATE_ULP_GELU 4.0
+#define ML_ACTIVATE_TAIL_GELU 0.3
+#define ML_ACTIVATE_ULP_GELU_TANH 4.0
+#define ML_ACTIVATE_TAIL_GELU_TANH 1.5
 #define ML_ACTIVATE_ULP_SILU 4.0
+#define ML_ACTIVATE_SHORT 0x1p-17
 
 /* y[i] = activation(x[i]), times up[i] unless that is NULL: n contiguous elements of one dtype. y may be exactly x or
  * up. */

@@ -7,23 +7,36 @@
 extern const ml_activate_impl TABLE;
 extern const ml_elementwise_impl CONVERT;
 
-V_FN vf activated(ml_activation act, bool gated, ml_dtype dtype, const ml_activate_row *row, int64_t i) {
-    const vf y = v_activate(act, load_as(dtype, at(dtype, row->x, i)));
-    return gated ? v_mul(y, load_as(dtype, at(dtype, row->up, i))) : y;
+enum { BLOCK = VW > 8 ? 4 : 2 };
+
+/* n vectors from element i on; with constant act, gated, dtype and n. Several at once, so that the latencies of one
+ * hide behind the others. */
+V_FN void block_run(ml_activation act, bool gated, ml_dtype dtype, const ml_activate_row *row, int64_t i, int n) {
+    vf v[V_ACTIVATE_MOST];
+    ML_UNROLL for (int k = 0; k < n; k++) v[k] = load_as(dtype, at(dtype, row->x, i + k * VW));
+    v_activate_many(act, v, n, dtype != ML_F32);
+    if (gated) {
+        ML_UNROLL for (int k = 0; k < n; k++) v[k] = v_mul(v[k], load_as(dtype, at(dtype, row->up, i + k * VW)));
+    }
+    if (n == 1) {
+        store_as(dtype, at_mutable(dtype, row->y, i), v[0]);
+        return;
+    }
+    ML_UNROLL for (int k = 0; k < n; k += 2) {
+        store_pair_as(dtype, at_mutable(dtype, row->y, i + k * VW), v[k], v[k + 1]);
+    }
 }
 
-/* With constant act, gated and dtype. Two vectors at once, so that the latencies of one hide behind the other. */
 V_FN void row_run(ml_activation act, bool gated, ml_dtype dtype, const ml_activate_row *row) {
     const int64_t n = row->n;
     int64_t i = 0;
-    for (; i + 2 * VW <= n; i += 2 * VW) {
-        const vf a = activated(act, gated, dtype, row, i), b = activated(act, gated, dtype, row, i + VW);
-        store_pair_as(dtype, at_mutable(dtype, row->y, i), a, b);
-    }
+    for (; i + BLOCK * VW <= n; i += BLOCK * VW)
+        block_run(act, gated, dtype, row, i, BLOCK);
     for (; i + VW <= n; i += VW)
-        store_as(dtype, at_mutable(dtype, row->y, i), activated(act, gated, dtype, row, i));
+        block_run(act, gated, dtype, row, i, 1);
     if (VW > 1 && i < n) {
-        vf y = v_activate(act, load_tail_as(dtype, at(dtype, row->x, i), n - i));
+        vf y = load_tail_as(dtype, at(dtype, row->x, i), n - i);
+        v_activate_many(act, &y, 1, dtype != ML_F32);
         if (gated)
             y = v_mul(y, load_tail_as(dtype, at(dtype, row->up, i), n - i));
         store_tail_as(dtype, at_mutable(dtype, row->y, i), y, n - i);

@@ -5,9 +5,19 @@
 #include "core/op.h"
 #include "device/cpu/vmath.h"
 
-/* x times the logistic function of z; -0 where it vanishes, x = -inf included. */
-V_FN vf v_times_logistic(vf x, vf z) {
-    return v_div(v_max(v_set1(-1e9f), x), v_add(v_set1(1.0f), v_exp(v_sub(v_zero(), z))));
+#if V_LOOKUP16
+#include "device/cpu/gelu_avx512.h"
+#endif
+
+#include <stdbool.h>
+
+/* x times the logistic function of z, by e^-|z|, which does not overflow; -0 where it vanishes, x = -inf included.
+ * is_short: for results that are rounded to 16 bits. */
+V_FN vf v_times_logistic(vf x, vf z, bool is_short) {
+    const vf one = v_set1(1.0f), away = v_sub(v_zero(), v_abs(z));
+    const vf e = is_short ? v_exp2_low_short(v_mul(away, v_set1(0x1.715476p+0f))) : v_exp(away); /* 1 / ln 2 */
+    const vf above = v_mul(v_max(v_set1(-1e9f), x), v_select(v_less(z, v_zero()), e, one));
+    return v_div(above, v_add(one, e));
 }
 
 /* x Phi(x). With y = |x|, Phi(-y) = exp(-y^2/2) t P(t), t = 1 / (1 + 0.35 y): P is a least-squares fit, reweighted
@@ -32,21 +42,43 @@ V_FN vf v_gelu(vf x) {
     return v_sub(v_max(v_zero(), x), v_mul(v_mul(y, t), v_mul(p, tail)));
 }
 
+enum { V_ACTIVATE_MOST = 4 };
+
+/* x[i] = act(x[i]) for n <= V_ACTIVATE_MOST vectors. is_short: for results that are rounded to 16 bits; relatively
+ * within 2^-17. */
+V_FN void v_activate_many(ml_activation act, vf *x, int n, bool is_short) {
+#if V_LOOKUP16
+    if (act == ML_ACT_GELU) {
+        v_gelu_by_table(x, n, is_short);
+        return;
+    }
+#endif
+    ML_UNROLL for (int i = 0; i < n; i++) {
+        switch (act) {
+        case ML_ACT_RELU:
+            x[i] = v_max(v_zero(), x[i]);
+            break;
+        case ML_ACT_SILU:
+            x[i] = v_times_logistic(x[i], x[i], is_short);
+            break;
+        case ML_ACT_GELU:
+            x[i] = v_gelu(x[i]);
+            break;
+        case ML_ACT_GELU_TANH: { /* (1 + tanh(u)) / 2 is the logistic function of 2u */
+            const vf u = v_fma(v_mul(x[i], x[i]), v_set1(0.044715f), v_set1(1.0f));
+            const vf z = v_mul(v_mul(x[i], v_set1(1.5957691216f)), u); /* 2 sqrt(2 / pi) */
+            x[i] = v_times_logistic(x[i], z, is_short);
+            break;
+        }
+        default:
+            break;
+        }
+    }
+}
+
 V_FN vf v_activate(ml_activation act, vf x) {
-    switch (act) {
-    case ML_ACT_RELU:
-        return v_max(v_zero(), x);
-    case ML_ACT_SILU:
-        return v_times_logistic(x, x);
-    case ML_ACT_GELU:
-        return v_gelu(x);
-    case ML_ACT_GELU_TANH: { /* (1 + tanh(u)) / 2 is the logistic function of 2u */
-        vf u = v_fma(v_mul(x, x), v_set1(0.044715f), v_set1(1.0f));
-        return v_times_logistic(x, v_mul(v_mul(x, v_set1(1.5957691216f)), u)); /* 2 sqrt(2 / pi) */
-    }
-    default:
-        return x;
-    }
+    v_activate_many(act, &x, 1, false);
+    return x;
 }
 
 #endif

@@ -47,6 +47,7 @@ V_FN vf v_copysign(vf magnitude, vf sign) {
 V_FN vf v_round(vf a) {
     return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
+#define V_LOOKUP16 1
 #define V_ANY_POWER 1
 V_FN vf v_fraction(vf t, vf *n) { /* of an infinity 0, so that n is that infinity, which VSCALEFPS takes */
     const vf r = _mm512_reduce_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

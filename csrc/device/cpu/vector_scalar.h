@@ -49,6 +49,7 @@ V_FN vf v_copysign(vf magnitude, vf sign) {
 V_FN vf v_round(vf a) { /* adding 1.5 * 2^23 leaves no bits behind the point */
     return (a + 0x1.8p23f) - 0x1.8p23f;
 }
+#define V_LOOKUP16 0
 #define V_ANY_POWER 0
 V_FN vf v_fraction(vf t, vf *n) {
     *n = v_round(t);

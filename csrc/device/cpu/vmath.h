@@ -14,18 +14,36 @@
 
 #include <math.h>
 
-/* 2^t for t in [-160, 129]: polynomial within 2^-28.3 on [-1/2, 1/2]. */
-V_FN vf v_exp2_reduced(vf t) {
-    vf n;
-    const vf r = v_fraction(t, &n);
+/* 2^r for r in [-1/2, 1/2] within 2^-28.3. */
+V_FN vf v_exp2_part(vf r) {
     vf p = v_set1(0x1.416b64p-13f);
     p = v_fma(p, r, v_set1(0x1.5f0834p-10f));
     p = v_fma(p, r, v_set1(0x1.3b2de0p-7f));
     p = v_fma(p, r, v_set1(0x1.c6af7cp-5f));
     p = v_fma(p, r, v_set1(0x1.ebfbdcp-3f));
     p = v_fma(p, r, v_set1(0x1.62e430p-1f));
-    p = v_fma(p, r, v_set1(1.0f));
-    return v_scale(p, n);
+    return v_fma(p, r, v_set1(1.0f));
+}
+
+/* 2^t for t in [-160, 129]. */
+V_FN vf v_exp2_reduced(vf t) {
+    vf n;
+    const vf r = v_fraction(t, &n);
+    return v_scale(v_exp2_part(r), n);
+}
+
+/* The same for results that are rounded to 16 bits: within 2^-18.5; t <= 129. */
+V_FN vf v_exp2_part_short(vf r) {
+    vf p = v_set1(0x1.399a6cp-7f);
+    p = v_fma(p, r, v_set1(0x1.ca134cp-5f));
+    p = v_fma(p, r, v_set1(0x1.ec06c2p-3f));
+    p = v_fma(p, r, v_set1(0x1.62e0ep-1f));
+    return v_fma(p, r, v_set1(0x1.ffffe8p-1f));
+}
+V_FN vf v_exp2_low_short(vf t) {
+    vf n;
+    const vf r = v_fraction(V_ANY_POWER ? t : v_max(v_set1(-160.0f), t), &n);
+    return v_scale(v_exp2_part_short(r), n);
 }
 
 /* 2^t for t <= 129 or NaN. */

@@ -11,8 +11,8 @@
 #define ML_VMATH_ULP_LOG 1.0
 #define ML_VMATH_ULP_TANH 2.75
 #define ML_VMATH_ULP_ERF 1.5
-#define ML_VMATH_ULP_SIN 1.5 /* of turns */
-#define ML_VMATH_ULP_COS 1.5
+#define ML_VMATH_ULP_SIN 1.75 /* of turns */
+#define ML_VMATH_ULP_COS 1.75
 
 /* dst[i] = f(src[i]), i < n; dst may be src. */
 typedef void (*ml_vmath_fn)(float *dst, const float *src, int64_t n);
