@@ -91,7 +91,8 @@ static uint64_t gap_of(const sm_module *module) {
     return module->checked ? SM_CHECKED_GAP_BYTES : SM_GAP_BYTES;
 }
 
-/* Made by whoever comes first; two at once compute, and write, the same. */
+/* Made by whoever comes first; two at once compute the same, and do not write what is there: a module that two kernels
+ * share may be running. */
 static sm_layout *layout_of(const sm_kernel *kernel) {
     _Atomic(void *) *place = (_Atomic(void *) *)&((sm_kernel *)kernel)->executor;
     sm_layout *layout = atomic_load(place);
@@ -103,7 +104,8 @@ static sm_layout *layout_of(const sm_kernel *kernel) {
     uint64_t gap = gap_of(kernel->module), at = gap;
     for (sm_threadgroup_array *a = kernel->module->arrays; a; a = a->next) {
         at = round_up(at, a->align > 16 ? a->align : 16);
-        a->offset = at;
+        if (__atomic_load_n(&a->offset, __ATOMIC_RELAXED) != at)
+            __atomic_store_n(&a->offset, at, __ATOMIC_RELAXED);
         at = round_up(at + a->size, SM_GAP_BYTES) + gap;
         layout->declared += a->size;
     }

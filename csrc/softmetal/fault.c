@@ -8,6 +8,7 @@
 
 #include "softmetal/fiber.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #if SM_HAVE_FIBERS
@@ -19,7 +20,8 @@ static const int signals[SIGNALS] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
 
 /* The handlers before ours. Written by sm_fault_install only, one by one, and whole before ours is in place. */
 static struct sigaction previous[SIGNALS];
-static atomic_flag installing = ATOMIC_FLAG_INIT;
+static pthread_mutex_t installing = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 
 static _Thread_local sm_engine *active;
 static _Thread_local int chain_depth;
@@ -100,9 +102,22 @@ static void on_fault(int sig, siginfo_t *info, void *context) {
     sm_engine_abort(e);
 }
 
+/* A fork copies the calling thread only: nobody else may be in the middle of it then. */
+static void before_fork(void) {
+    pthread_mutex_lock(&installing);
+}
+
+static void after_fork(void) {
+    pthread_mutex_unlock(&installing);
+}
+
+static void watch_forks(void) {
+    pthread_atfork(before_fork, after_fork, after_fork);
+}
+
 void sm_fault_install(void) {
-    if (atomic_flag_test_and_set(&installing))
-        return; /* another thread is doing it */
+    pthread_once(&fork_once, watch_forks);
+    pthread_mutex_lock(&installing);
     for (int i = 0; i < SIGNALS; i++) {
         struct sigaction now, ours;
         if (sigaction(signals[i], NULL, &now) != 0 || ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_fault))
@@ -114,7 +129,7 @@ void sm_fault_install(void) {
         previous[i] = now;
         sigaction(signals[i], &ours, NULL);
     }
-    atomic_flag_clear(&installing);
+    pthread_mutex_unlock(&installing);
 }
 
 void sm_fault_enter(sm_engine *e, sm_fault_state *state) {

@@ -32,7 +32,7 @@ typedef struct sm_access_range {
     uint64_t length;
     sm_touch touch;
     int buffer;        /* binding index; -1: none */
-    const char *label; /* copied at begin; NULL: none */
+    const char *label; /* copied; NULL: none */
     const void *pc;    /* NULL: unknown */
 } sm_access_range;
 ml_status sm_hazards_begin(sm_hazards *hazards, const char *name, sm_kernel *kernel);

@@ -222,9 +222,10 @@ static int64_t primary(evaluator *e) {
         for (; mslc_is(unit, e->i, "-") && e->i < e->end; e->i++)
             sign = -sign;
         e->depth++;
-        const int64_t v = sign * primary(e);
+        const int64_t v = primary(e);
         e->depth--;
-        return v;
+        e->ok = e->ok && v != INT64_MIN;
+        return e->ok ? sign * v : 0;
     }
     e->i++;
     if (t->kind == MSLC_NUMBER) {
@@ -232,9 +233,9 @@ static int64_t primary(evaluator *e) {
         const size_t n = t->length < sizeof digits - 1 ? t->length : sizeof digits - 1;
         memcpy(digits, t->text, n);
         digits[n] = 0;
-        const int64_t v = (int64_t)strtoull(digits, &after, 0);
-        e->ok = e->ok && strspn(after, "uUlL") == strlen(after);
-        return v;
+        const unsigned long long v = strtoull(digits, &after, 0);
+        e->ok = e->ok && strspn(after, "uUlL") == strlen(after) && v <= INT64_MAX;
+        return e->ok ? (int64_t)v : 0;
     }
     if (t->kind == MSLC_IDENT) {
         if (mslc_is(unit, e->i - 1, "true"))
@@ -251,6 +252,23 @@ static int64_t primary(evaluator *e) {
     return 0;
 }
 
+/* False: the result is no number of 64 bits. */
+static bool apply(char sign, int64_t v, int64_t w, int64_t *out) {
+    switch (sign) {
+    case '+':
+        return !__builtin_add_overflow(v, w, out);
+    case '-':
+        return !__builtin_sub_overflow(v, w, out);
+    case '*':
+        return !__builtin_mul_overflow(v, w, out);
+    default:
+        if (w == 0 || (v == INT64_MIN && w == -1))
+            return false;
+        *out = sign == '/' ? v / w : v % w;
+        return true;
+    }
+}
+
 /* level 0: + and -, 1: * and / and % */
 static int64_t expression(evaluator *e, int level) {
     int64_t v = level == 0 ? expression(e, 1) : primary(e);
@@ -261,10 +279,7 @@ static int64_t expression(evaluator *e, int level) {
             break;
         e->i++;
         const int64_t w = level == 0 ? expression(e, 1) : primary(e);
-        if (w == 0 && (c == '/' || c == '%'))
-            e->ok = false;
-        else
-            v = c == '+' ? v + w : c == '-' ? v - w : c == '*' ? v * w : c == '/' ? v / w : v % w;
+        e->ok = apply(c, v, w, &v) && e->ok;
     }
     return v;
 }

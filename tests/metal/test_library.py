@@ -174,6 +174,15 @@ def test_unknown_names_and_sources():
         metal.Library(pathlib.Path("no-such.metal"))
 
 
+@pytest.mark.parametrize(
+    "index", ["9223372036854775808 / -1", "(0 - 9223372036854775807 - 1) / -1", "4611686018427387904 * 4", "3 % 0"]
+)
+def test_an_index_that_is_no_number(index):
+    library = metal.Library(f"kernel void k(device int *x [[buffer({index})]]) {{ x[0] = 1; }}")
+    with pytest.raises(ml.CompileError, match=r"program_source:1:.*the index of this parameter is no plain number"):
+        library.function("k")
+
+
 def test_macros_and_includes(tmp_path):
     (tmp_path / "value.h").write_text("constant int offset = 40;\n")
     (tmp_path / "k.metal").write_text('#include "value.h"\nkernel void k(device int *x) { x[0] = offset + TWO; }\n')
