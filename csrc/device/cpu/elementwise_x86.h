@@ -2,7 +2,7 @@
 #ifndef ML_CPU_ELEMENTWISE_X86_H
 #define ML_CPU_ELEMENTWISE_X86_H
 
-#include "device/cpu/elementwise.h"
+#include "device/cpu/elementwise_blocks.h"
 
 #include <immintrin.h>
 
@@ -46,28 +46,7 @@ static inline void transpose2_8x8(uint16_t *dst, int64_t dst_ld, const uint16_t 
     }
 }
 
-/* Eight source lines at a time, each read to its end, so that every cache line is read once. */
-#define DEFINE_TRANSPOSE(name, T, block)                                                                               \
-    static void name(const ml_ew_transpose *t) {                                                                       \
-        T *dst = t->dst;                                                                                               \
-        const T *src = t->src;                                                                                         \
-        int64_t j = 0;                                                                                                 \
-        for (; j + 8 <= t->cols; j += 8) {                                                                             \
-            const T *from = src + j * t->src_ld;                                                                       \
-            int64_t i = 0;                                                                                             \
-            for (; i + 8 <= t->rows; i += 8)                                                                           \
-                block(dst + i * t->dst_ld + j, t->dst_ld, from + i, t->src_ld);                                        \
-            for (; i < t->rows; i++) {                                                                                 \
-                for (int l = 0; l < 8; l++)                                                                            \
-                    dst[i * t->dst_ld + j + l] = from[l * t->src_ld + i];                                              \
-            }                                                                                                          \
-        }                                                                                                              \
-        for (; j < t->cols; j++) {                                                                                     \
-            for (int64_t i = 0; i < t->rows; i++)                                                                      \
-                dst[i * t->dst_ld + j] = src[j * t->src_ld + i];                                                       \
-        }                                                                                                              \
-    }
-DEFINE_TRANSPOSE(transpose4_x86, uint32_t, transpose4_8x8)
-DEFINE_TRANSPOSE(transpose2_x86, uint16_t, transpose2_8x8)
+DEFINE_TRANSPOSE_BLOCKS(transpose4_x86, uint32_t, transpose4_8x8)
+DEFINE_TRANSPOSE_BLOCKS(transpose2_x86, uint16_t, transpose2_8x8)
 
 #endif

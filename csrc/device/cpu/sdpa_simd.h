@@ -7,6 +7,8 @@
  *   v_bits(m)              and back
  *   v_transpose(r)         a VW x VW block in place
  *   DIRECT_ROWS            most rows for which K is transposed in registers
+ *
+ * With V_LANES (vector_neon.h) queries and weights are loaded a vector at a time, and multiplied lane by lane.
  */
 #include "device/cpu/sdpa.h"
 #include "device/cpu/vmath.h"
@@ -117,6 +119,19 @@ V_FN void scores_of(const int m, const ml_sdpa_scores *x) {
     }
     for (int64_t d = 0; d < x->dim; d += LINE) {
         const float *q = x->q + d * MR, *end = q + (x->dim - d < LINE ? x->dim - d : LINE);
+#ifdef V_LANES
+        for (; q + VW <= end; q += VW) {
+            vf qv[MR];
+            ML_UNROLL for (int i = 0; i < m; i++) qv[i] = v_load(q + i * LINE);
+            ML_UNROLL for (int e = 0; e < VW; e++, k += NR) {
+                vf kv[NV];
+                ML_UNROLL for (int j = 0; j < NV; j++) kv[j] = v_load(k + j * VW);
+                ML_UNROLL for (int i = 0; i < m; i++) {
+                    ML_UNROLL for (int j = 0; j < NV; j++) acc[i][j] = v_fma_lane(qv[i], e, kv[j], acc[i][j]);
+                }
+            }
+        }
+#endif
         for (; q < end; q++, k += NR) {
             vf kv[NV];
             ML_UNROLL for (int j = 0; j < NV; j++) kv[j] = v_load(k + j * VW);
@@ -134,9 +149,16 @@ V_FN void scores_of(const int m, const ml_sdpa_scores *x) {
 /* The sums of m rows over VW elements of d: kt[e] holds element e of VW keys. */
 V_FN void add_block(const int m, vf *acc, const vf *kt, const float *q, int64_t d) {
     q += d / LINE * LINE * MR + d % LINE;
+#ifdef V_LANES
+    ML_UNROLL for (int i = 0; i < m; i++) {
+        const vf qv = v_load(q + i * LINE);
+        ML_UNROLL for (int e = 0; e < VW; e++) acc[i] = v_fma_lane(qv, e, kt[e], acc[i]);
+    }
+#else
     ML_UNROLL for (int e = 0; e < VW; e++) {
         ML_UNROLL for (int i = 0; i < m; i++) acc[i] = v_fma(v_set1(q[i * LINE + e]), kt[e], acc[i]);
     }
+#endif
 }
 
 /* An incomplete block of K: up to VW keys with up to VW elements, zeros beyond. */
@@ -276,7 +298,21 @@ V_FN void values_of(const int m, const int nv, const ml_dtype dtype, const ml_sd
         const vf r = v_set1(x->rescale[i]);
         ML_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = v_mul(v_load(to + i * x->ldacc + j * VW), r);
     }
-    for (int64_t key = 0; key < x->keys; key++) {
+    int64_t key = 0;
+#ifdef V_LANES
+    for (; key + VW <= x->keys; key += VW, p += VW) {
+        vf pv[MR];
+        ML_UNROLL for (int i = 0; i < m; i++) pv[i] = v_load(p + i * KEYS);
+        ML_UNROLL for (int e = 0; e < VW; e++, v += step) {
+            vf vv[NV];
+            ML_UNROLL for (int j = 0; j < nv; j++) vv[j] = load_as(dtype, v + j * VW * size);
+            ML_UNROLL for (int i = 0; i < m; i++) {
+                ML_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = v_fma_lane(pv[i], e, vv[j], acc[i][j]);
+            }
+        }
+    }
+#endif
+    for (; key < x->keys; key++) {
         vf vv[NV];
         ML_UNROLL for (int j = 0; j < nv; j++) vv[j] = load_as(dtype, v + j * VW * size);
         ML_UNROLL for (int i = 0; i < m; i++) {
@@ -333,6 +369,8 @@ V_FN void values_with(const int m, const ml_dtype dtype, const ml_sdpa_values *x
 #define ROW_BF16(m) values_bf16_##m,
 #if MR == 14
 #define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
+#elif MR == 8
+#define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
 #elif MR == 6
 #define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)
 #elif MR == 4

@@ -25,6 +25,8 @@ typedef struct ml_vmath_impl {
 extern const ml_vmath_impl ml_vmath_scalar;
 #if defined(__x86_64__)
 extern const ml_vmath_impl ml_vmath_avx2, ml_vmath_avx512;
+#elif defined(__aarch64__)
+extern const ml_vmath_impl ml_vmath_neon;
 #endif
 
 #endif
