@@ -140,7 +140,9 @@ static time_t last_use(const char *path) {
         return st.st_atime > st.st_mtime ? st.st_atime : st.st_mtime;
     time_t last = st.st_mtime;
     DIR *dir = opendir(path);
-    for (struct dirent *e; dir && (e = readdir(dir));) {
+    if (!dir)
+        return last;
+    for (struct dirent *e; (e = readdir(dir));) {
         char inner[SM_PATH_MAX];
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 ||
             snprintf(inner, sizeof inner, "%s/%s", path, e->d_name) >= (int)sizeof inner)
@@ -148,8 +150,7 @@ static time_t last_use(const char *path) {
         const time_t used = last_use(inner);
         last = used > last ? used : last;
     }
-    if (dir)
-        closedir(dir);
+    closedir(dir);
     return last;
 }
 
@@ -165,7 +166,9 @@ void sm_folder_tidy(const char *folder, const char *keep) {
                  {"host-", UNUSED_DAYS}};
     DIR *dir = atomic_flag_test_and_set(&done) ? NULL : opendir(folder);
     const time_t now = time(NULL);
-    for (struct dirent *e; dir && (e = readdir(dir));)
+    if (!dir)
+        return;
+    for (struct dirent *e; (e = readdir(dir));)
         for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
             char path[SM_PATH_MAX];
             if (strncmp(e->d_name, rules[i].prefix, strlen(rules[i].prefix)) != 0 ||
@@ -175,8 +178,7 @@ void sm_folder_tidy(const char *folder, const char *keep) {
             if (unlink(path) != 0)
                 remove_tree(path);
         }
-    if (dir)
-        closedir(dir);
+    closedir(dir);
 }
 
 ml_status sm_host_headers(const char *folder, char *path) {
