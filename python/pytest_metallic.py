@@ -30,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--metal-order", choices=("forward", "reverse", "shuffle"), default="forward", help="order of lanes and groups"
     )
+    group.addoption("--metal-strict", action="store_true", help="refuse what Apple's compiler refuses (needs clang)")
     group.addoption("--metal-seed", type=int, default=None, metavar="N", help="of --metal-order shuffle (printed)")
 
 
@@ -40,10 +41,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     option = config.option
-    if option.metal_order == "forward" and not option.metal_check:
+    if option.metal_order == "forward" and not option.metal_check and not option.metal_strict:
         return None
     seed = f", --metal-seed {option.metal_seed}" if option.metal_order == "shuffle" else ""
-    return f"metal: {'checked' if option.metal_check else 'unchecked'}, {option.metal_order} order{seed}"
+    strict = ", strict" if option.metal_strict else ""
+    return f"metal: {'checked' if option.metal_check else 'unchecked'}{strict}, {option.metal_order} order{seed}"
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +61,7 @@ def metal_library(request: pytest.FixtureRequest, _metal_libraries: dict[tuple, 
 
     option = request.config.option
     check = True if option.metal_check else None
-    with metal._running(check=check, order=option.metal_order, seed=option.metal_seed):
+    with metal._running(check=check, order=option.metal_order, seed=option.metal_seed, strict=option.metal_strict):
         yield _opener(request.path.parent, _metal_libraries)
 
 

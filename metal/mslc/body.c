@@ -56,7 +56,7 @@ static void threadgroup_declaration(mslc_unit *unit, int32_t begin, int32_t word
         mslc_text_quote(&names, unit->files.data[t->file]);
         mslc_text_printf(&names,
                          "; } static unsigned line() { return %uu; } };"
-                         " sm_T%d &%s = metal::sm::threadgroup_variable<sm_T%d, sm_G%d>();",
+                         " sm_T%d &%s = ::metal::sm::threadgroup_variable<sm_T%d, sm_G%d>();",
                          t->line, site, name, site, site);
         mslc_replace(unit, declarators[i].name, mslc_format(unit, "sm_T%d", site));
         *MSLC_PUSH(unit, unit->variables) = (mslc_variable){begin, word, declarators[i].name, semicolon, site};
@@ -87,7 +87,7 @@ static bool may_meet(const mslc_unit *unit, mslc_range range) {
  * body is looked at, so that what stands outside comes first. */
 static void instrument_loop(mslc_unit *unit, int32_t begin, int32_t body) {
     mslc_insert_before(unit, begin,
-                       mslc_format(unit, "if (metal::sm::loop sm_l{%uu}; 0) {} else ", mslc_at(unit, begin)->line));
+                       mslc_format(unit, "if (::metal::sm::loop sm_l{%uu}; 0) {} else ", mslc_at(unit, begin)->line));
     mslc_insert_before(unit, body, "if (sm_l.step(), 0) {} else ");
 }
 
@@ -176,7 +176,7 @@ static void designated(mslc_unit *unit, int32_t open, int32_t end) {
             if (mslc_is(unit, k - 1, ","))
                 mslc_remove(unit, (mslc_range){k - 1, k});
             mslc_insert_before(unit, k,
-                               mslc_format(unit, "%s; metal::sm::elements(%s, ", k == first ? "}" : "", array));
+                               mslc_format(unit, "%s; ::metal::sm::elements(%s, ", k == first ? "}" : "", array));
             const int32_t after = mslc_at(unit, k)->match;
             for (int32_t r = k; r < after; r++)
                 if (mslc_is(unit, r, "..."))
@@ -277,7 +277,7 @@ static void mark_call(mslc_unit *unit, int32_t i, int number) {
     const mslc_range inside = {open + 1, mslc_at(unit, open)->match};
     if (mslc_split(unit, inside, &first, 1) < 1)
         return;
-    mslc_insert_before(unit, first.begin, mslc_format(unit, "metal::sm::marked<%d>(", number));
+    mslc_insert_before(unit, first.begin, mslc_format(unit, "::metal::sm::marked<%d>(", number));
     mslc_insert_after(unit, first.end - 1, ")");
 }
 

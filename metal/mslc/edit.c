@@ -20,7 +20,7 @@ static void edit_number(mslc_unit *unit, int32_t i) {
     }
     const char last = (char)tolower((unsigned char)t->text[t->length - 1]);
     if (!hex && last == 'h') { /* 1h is a half too */
-        mslc_replace(unit, i, mslc_format(unit, "metal::sm::half_literal(%.*s)", (int)t->length - 1, t->text));
+        mslc_replace(unit, i, mslc_format(unit, "::metal::sm::half_literal(%.*s)", (int)t->length - 1, t->text));
     } else if (!hex && last == 'f' && t->length > 2 && tolower((unsigned char)t->text[t->length - 2]) == 'b') {
         mslc_replace(unit, i, mslc_format(unit, "bfloat(%.*s)", (int)t->length - 2, t->text));
     } else if (floating && last != 'f' && last != 'l') {
@@ -181,7 +181,8 @@ static int32_t constant_at(const mslc_unit *unit, int32_t i) {
     const mslc_token *t = mslc_at(unit, i);
     if (t->kind != MSLC_IDENT || t->removed || mslc_is(unit, i - 1, ".") || mslc_is(unit, i - 1, "->"))
         return -1;
-    return unit->symbols.data[t->symbol].constant;
+    const int32_t c = unit->symbols.data[t->symbol].constant;
+    return c >= 0 && i >= unit->constants.data[c].token ? c : -1; /* before its declaration the name is another's */
 }
 
 /* Uses outside the declarations of constants: name() reads the running pipeline's block. A name that the function or
@@ -232,14 +233,14 @@ static void edit_constants(mslc_unit *unit) {
         mslc_constant *constant = &unit->constants.data[c];
         const char *text;
         if (constant->index >= 0) {
-            text = mslc_format(unit, "static const metal::sm::constant<%s, %d, %d> %s{};", constant->type,
+            text = mslc_format(unit, "static const ::metal::sm::constant<%s, %d, %d> %s{};", constant->type,
                                32 * constant->slot, 32 * slots + constant->slot, constant->name);
         } else {
             text = mslc_format(unit,
                                "static const struct sm_derived_%s { typedef %s type;"
                                " __attribute__((no_sanitize(\"thread\", \"undefined\")))"
                                " type at(const unsigned char *sm_block) const { return (type)(%s); }"
-                               " type operator()() const { return at(metal::sm::self()->constants); }"
+                               " type operator()() const { return at(::metal::sm::self()->constants); }"
                                " operator type() const { return (*this)(); } } %s{};",
                                constant->name, constant->type, derived_expression(unit, constant), constant->name);
         }

@@ -80,7 +80,7 @@ static void print_source(const mslc_unit *unit, mslc_text *out, const bool *skip
 static void print_entry(const mslc_kernel *kernel, mslc_text *out) {
     const char *prefix = kernel->scope->prefix;
     mslc_text_printf(out,
-                     "typedef metal::sm::signature<metal::remove_cv_t<decltype(%ssm_kernel)>> sm_signature;\n"
+                     "typedef ::metal::sm::signature<::metal::remove_cv_t<decltype(%ssm_kernel)>> sm_signature;\n"
                      "__attribute__((no_sanitize(\"thread\", \"undefined\"))) static void sm_entry(sm_thread *sm_t) {\n"
                      "const sm_group *sm_g = sm_t->group; (void)sm_g;\n%ssm_kernel(",
                      prefix, prefix);
@@ -88,11 +88,11 @@ static void print_entry(const mslc_kernel *kernel, mslc_text *out) {
         const sm_argument_info *a = &kernel->info.arguments[i];
         mslc_text_puts(out, i ? ",\n" : "\n");
         if (a->kind != SM_ARGUMENT_BUILTIN) {
-            mslc_text_printf(out, "metal::sm::bind<sm_signature::parameter<%d>>(sm_g->arguments[%d])", i, i);
+            mslc_text_printf(out, "::metal::sm::bind<sm_signature::parameter<%d>>(sm_g->arguments[%d])", i, i);
             continue;
         }
         const char *name = a->builtin;
-        mslc_text_printf(out, "metal::sm::builtin<sm_signature::parameter<%d>>(", i);
+        mslc_text_printf(out, "::metal::sm::builtin<sm_signature::parameter<%d>>(", i);
         if (strcmp(name, "threads_per_simdgroup") == 0 || strcmp(name, "thread_execution_width") == 0)
             mslc_text_puts(out, "SM_SIMD_WIDTH)");
         else if (strncmp(name, "thread_", 7) == 0)
@@ -118,9 +118,9 @@ static void print_arguments(const mslc_unit *unit, const mslc_kernel *kernel, ms
     for (int i = 0; i < kernel->info.n_arguments; i++) {
         const sm_argument_info *a = &kernel->info.arguments[i];
         if (a->kind == SM_ARGUMENT_BUILTIN)
-            mslc_text_puts(out, "metal::sm::describe_other(SM_ARGUMENT_BUILTIN, -1, ");
+            mslc_text_puts(out, "::metal::sm::describe_other(SM_ARGUMENT_BUILTIN, -1, ");
         else
-            mslc_text_printf(out, "metal::sm::describe<sm_signature::parameter<%d>>((sm_argument_kind)%d, %d, ", i,
+            mslc_text_printf(out, "::metal::sm::describe<sm_signature::parameter<%d>>((sm_argument_kind)%d, %d, ", i,
                              (int)a->kind, a->index);
         mslc_text_quote(out, a->name);
         mslc_text_puts(out, ", ");
@@ -241,7 +241,9 @@ static char *kernel_alias(const mslc_unit *unit, const mslc_kernel *kernel) {
         mslc_print(unit, &text, kernel->signature);
         mslc_text_puts(&text, ")>");
     }
-    mslc_text_puts(&text, "(&");
+    /* A plain kernel by its full name: the short one may be a function of Metal's as well. */
+    mslc_text_printf(&text, "(&%s%s", mslc_empty(kernel->instantiation) ? "::" : "",
+                     mslc_empty(kernel->instantiation) ? kernel->scope->prefix : "");
     mslc_print(unit, &text, kernel->expression);
     mslc_text_puts(&text, ");");
     return text.data;

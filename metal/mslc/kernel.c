@@ -283,8 +283,11 @@ static void read_declarator(mslc_unit *unit, mslc_kernel *kernel) {
         } else if (mslc_is(unit, i, "decltype") && mslc_is(unit, i + 1, "(")) {
             i = mslc_at(unit, i + 1)->match;
         } else if (mslc_at(unit, i)->kind == MSLC_IDENT) {
-            if (!mslc_is(unit, i - 1, "::"))
-                start = i - mslc_is(unit, i - 1, "::");
+            const bool qualified = mslc_is(unit, i - 1, "::");
+            /* void ::a::f<float>: the :: is the first of the name, where what stands before it is no name. */
+            if (!qualified || mslc_word_at(unit, i - 2) != MSLC_W_NONE ||
+                (mslc_at(unit, i - 2)->kind != MSLC_IDENT && !mslc_is(unit, i - 2, ">")))
+                start = i - qualified;
             name = i;
         } else if (mslc_is(unit, i, "<")) {
             const int32_t after = mslc_skip_angles(unit, i, kernel->instantiation.end);

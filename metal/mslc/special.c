@@ -48,7 +48,7 @@ static const char *condition_of(mslc_unit *unit, const mslc_item *primary, const
             if (mslc_is(unit, k, "="))
                 name.end = k;
         const mslc_token *t = mslc_at(unit, name.end - 1);
-        mslc_text_printf(&text, "%s%s%.*s%s", i ? " && " : "", is_type ? "metal::is_same_v<" : "(", (int)t->length,
+        mslc_text_printf(&text, "%s%s%.*s%s", i ? " && " : "", is_type ? "::metal::is_same_v<" : "(", (int)t->length,
                          t->text, is_type ? ", " : ") == (");
         mslc_print(unit, &text, arguments[i]);
         mslc_text_puts(&text, is_type ? ">" : ")");

@@ -39,6 +39,7 @@ class _Settings:
     check: bool | None = None
     order: str = "forward"
     seed: int = 0
+    strict: bool = False
     notes: list[dict] | None = None
 
     def checked(self) -> bool:
@@ -133,7 +134,7 @@ class Library:
             [(str(key), str(value)) for key, value in (macros or {}).items()],
             [os.fspath(folder) for folder in include_dirs],
             _settings.checked(),
-            False,
+            _settings.strict,
         )
 
     @property

@@ -31,7 +31,7 @@ def test_kernels_are_listed_under_their_names():
         "plain", "attribute", "limited", "limited_before", "renamed.kernel", "with-two", "positions", "positions2",
         "numbered", "constants", "instance_signature", "instance_decltype", "instance_typedef", "instance_int",
         "many_float_7", "many_bfloat_2", "templates", "language",
-        "designators", "additions",
+        "designators", "additions", "apply_float", "apply_int", "exp",
     ]  # fmt: skip
 
 
@@ -174,6 +174,20 @@ def test_additions_to_namespace_metal_and_logging():
     out = np.zeros(1, np.int32)
     function("declarations", "additions")(out, grid=(1,), threadgroup=(1,))
     assert out[0] == 16 + 1 + 8
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_a_namespace_called_metal_within_another(dtype):
+    x, out = np.arange(32).astype(dtype), np.zeros(32, dtype)
+    name = "apply_float" if dtype == np.float32 else "apply_int"
+    function("declarations", name)(out, x, grid=(32,), threadgroup=(32,))
+    np.testing.assert_array_equal(out, 2 * x[::-1] + 1 + 5)
+
+
+def test_a_kernel_called_as_a_function_of_metal():
+    x = np.ones(4, np.float32)
+    function("declarations", "exp")(x, grid=(4,), threadgroup=(4,))
+    np.testing.assert_allclose(x, np.e, rtol=1e-6)
 
 
 # ---- address spaces and memory --------------------------------------------------------------------------------------

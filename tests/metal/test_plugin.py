@@ -57,6 +57,31 @@ def test_unchecked_results():
     assert "metal:" not in done.stdout
 
 
+def test_strict():
+    done = run("-k", "not fast", "--metal-strict")
+    if "needs clang" in done.stdout:
+        pytest.skip("no clang")
+    assert done.returncode == 0 and "metal: unchecked, strict, forward order" in done.stdout, done.stdout
+
+
+def test_strict_refuses(tmp_path):
+    (tmp_path / "k.metal").write_text("float f(float *p) { return *p; }\nkernel void k(device int *x) { *x = 1; }\n")
+    (tmp_path / "test_k.py").write_text("def test(metal_library): metal_library('k.metal').function('k')\n")
+    command = [sys.executable, "-m", "pytest", *PLUGIN, "-p", "no:cacheprovider", "-c", "/dev/null", str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, timeout=120).returncode == 0
+    done = subprocess.run([*command, "--metal-strict"], capture_output=True, text=True, timeout=120)
+    if "needs clang" in done.stdout:
+        pytest.skip("no clang")
+    assert done.returncode == 1 and re.search(r"CompileError: \S+k\.metal:1:\d+: error: .*address space", done.stdout)
+
+
+def test_workers_share_the_seed():
+    pytest.importorskip("xdist")
+    done = run("--metal-check", "--metal-order", "shuffle", "-n", "2")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "2 failed, 2 passed" in done.stdout and re.search(r"shuffle order, --metal-seed \d+", done.stdout)
+
+
 def test_a_projects_own_tests_do_not_load_it_all(tmp_path):
     (tmp_path / "test_plain.py").write_text("import sys\ndef test(): assert 'metallic._core' not in sys.modules\n")
     command = [sys.executable, "-m", "pytest", *PLUGIN, "-p", "no:cacheprovider", "-c", "/dev/null", str(tmp_path)]

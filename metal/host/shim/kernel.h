@@ -117,18 +117,18 @@ struct loop {
 };
 
 // A member of the user's that is called like a swizzle: .xy has become .template sm_swizzle<0, 1>().
-#define SM_SWIZZLE_MEMBER(NAME, ...)                                                                                           \
-    template <int... I, metal::enable_if_t<metal::is_same_v<metal::sm::ints<I...>, metal::sm::ints<__VA_ARGS__>>, int> = 0>    \
-    auto &sm_swizzle() {                                                                                                       \
-        return NAME;                                                                                                           \
-    }                                                                                                                          \
-    template <int... I, metal::enable_if_t<metal::is_same_v<metal::sm::ints<I...>, metal::sm::ints<__VA_ARGS__>>, int> = 0>    \
-    auto &sm_swizzle() const {                                                                                                 \
-        return NAME;                                                                                                           \
-    }                                                                                                                          \
-    template <int... I, metal::enable_if_t<metal::is_same_v<metal::sm::ints<I...>, metal::sm::ints<__VA_ARGS__>>, int> = 0>    \
-    auto &sm_swizzle_ref() {                                                                                                   \
-        return NAME;                                                                                                           \
+#define SM_SWIZZLE_MEMBER(NAME, ...) \
+    template <int... I, ::metal::enable_if_t<::metal::is_same_v<::metal::sm::ints<I...>, ::metal::sm::ints<__VA_ARGS__>>, int> = 0> \
+    auto &sm_swizzle() { \
+        return NAME; \
+    } \
+    template <int... I, ::metal::enable_if_t<::metal::is_same_v<::metal::sm::ints<I...>, ::metal::sm::ints<__VA_ARGS__>>, int> = 0> \
+    auto &sm_swizzle() const { \
+        return NAME; \
+    } \
+    template <int... I, ::metal::enable_if_t<::metal::is_same_v<::metal::sm::ints<I...>, ::metal::sm::ints<__VA_ARGS__>>, int> = 0> \
+    auto &sm_swizzle_ref() { \
+        return NAME; \
     }
 
 // ---- binding -----------------------------------------------------------------------------------------------------------------------

@@ -308,3 +308,28 @@ kernel void additions(device int *out [[buffer(0)]]) {
     const uniform<int> same = make_uniform(16);
     out[0] = same + is_empty_v<Nothing> + 2 * is_empty_v<Scale> + 4 * has_value<Nothing>::value + 8 * has_value<true_type>::value;
 }
+
+// A namespace of the user's that is called metal too, kernels instantiated from outside by their full names, and a kernel
+// that is called as a function of Metal's is.
+namespace mine { namespace metal {
+constant int more [[function_constant(20)]];
+constant int even_more = is_function_constant_defined(more) ? more + 1 : 5;
+template <typename T> struct Doubled {
+    static T of(T x) { return x + x; }
+};
+template <typename T, typename Op>
+kernel void apply(device T *x [[buffer(0)]], constant T *in [[buffer(1)]], uint i [[thread_position_in_grid]]) {
+    threadgroup T shared[32];
+    T values[2] = {[0 ... 1] = T(1h)};
+    shared[i] = in[i];
+    for (int k = 0; k < 2; k++)
+        values[k] += simd_sum(T(0)) + simd_sum(T(0));
+    threadgroup_barrier(::metal::mem_flags::mem_threadgroup);
+    x[i] = Op::of(shared[31 - i]) + values[1] + T(even_more);
+}
+}} // namespace mine::metal
+template [[host_name("apply_float")]] kernel void ::mine::metal::apply<float, ::mine::metal::Doubled<float>>(
+    device float *x, constant float *in, uint i);
+template [[host_name("apply_int")]] [[kernel]] void mine::metal::apply<int, mine::metal::Doubled<int>>(
+    device int *x, constant int *in, uint i);
+kernel void exp(device float *x, uint i [[thread_position_in_grid]]) { x[i] = metal::exp(x[i]); }
