@@ -44,39 +44,44 @@ def dot_kernels():
 needs_dot = pytest.mark.skipif(not dot_kernels(), reason="this CPU has no dot products of bfloat16")
 
 
-def run(a, b, precision):
+def run(a, b, precision, backend):
     with ml.profile() as profile:
-        got = np.asarray(ml.matmul(a, b, ctx=ml.Context("cpu", precision=precision, matmul_backend="mlx")))
+        got = np.asarray(ml.matmul(a, b, ctx=ml.Context("cpu", precision=precision, matmul_backend=backend)))
     return got, profile.records[-1]["impl"].split("/")[1]
 
 
+backends = pytest.mark.parametrize("backend", ["mlx", "gemv"])
+
+
 @needs_dot
-def test_runs_what_was_planned():
+@backends
+def test_runs_what_was_planned(backend):
     rng = np.random.default_rng(1)
     for m, n, k in [(64, 64, 33), (70, 45, 257), (130, 200, 1200), (5, 300, 1), (1, 1, 1), (33, 70, 20001)]:
         a, b = random_array(rng, (m, k), BF16), random_array(rng, (k, n), BF16)
         value, error = reference_matmul(a, b)
         for precision in ("fast", "high"):
-            got, impl = run(a, b, precision)
+            got, impl = run(a, b, precision, backend)
             assert (impl in dot_kernels()) == (precision == "fast")
             assert_close(got, value, error)
 
 
 @needs_dot
-def test_denormals():
+@backends
+def test_denormals(backend):
     """Flushed operands and results of the fast kernels err by what they lose; with high precision they count."""
     rng = np.random.default_rng(2)
     a = (rng.standard_normal((40, 50)) * 2.0**-128).astype(np.float32).astype(BF16)  # about half are denormal
     b = (rng.standard_normal((50, 60)) * 2.0**40).astype(np.float32).astype(BF16)
     value, error = reference_matmul(a, b)
-    exact, _ = run(a, b, "high")
+    exact, _ = run(a, b, "high", backend)
     assert_close(exact, value, error)
     lost = np.where(np.abs(wide(a)) < 2.0**-126, np.abs(wide(a)), 0) @ np.abs(wide(b))
     assert (lost > 100 * error).any(), "the data must tell the two apart"
-    fast, _ = run(a, b, "fast")
+    fast, _ = run(a, b, "fast", backend)
     assert_close(fast, value, error + lost)
     # Products of normal numbers, sums below 2^-126.
     a, b = np.full((64, 3), 2.0**-70, np.float32).astype(BF16), np.full((3, 64), 2.0**-58, np.float32).astype(BF16)
-    fast, _ = run(a, b, "fast")
+    fast, _ = run(a, b, "fast", backend)
     assert (np.abs(wide(fast) - 3 * 2.0**-128) <= 3 * 2.0**-126).all()
-    assert (wide(run(a, b, "high")[0]) == 3 * 2.0**-128).all()
+    assert (wide(run(a, b, "high", backend)[0]) == 3 * 2.0**-128).all()

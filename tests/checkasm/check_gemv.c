@@ -32,8 +32,34 @@ typedef struct sums_case {
     int64_t y_row, y_col; /* strides of y */
 } sums_case;
 
+/* As pairs: "dot" in blocks, "axpy" word by word along the rows or the columns. */
+static void lay_out_pairs(sums_case *t) {
+    enum { BLOCK = ML_GEMV_X_BLOCK / 2 };
+    ml_gemv_block *b = &t->block;
+    const int64_t words = t->axpy ? (t->k + 1) / 2 : round_up(t->k, ML_GEMV_X_BLOCK) / 2;
+    const bool by_rows = check_rand() % 2, apart = check_rand() % 2;
+    ml_gemv_pairs to = {t->n, BLOCK * t->n, 1, BLOCK, true};
+    if (t->axpy)
+        to = (ml_gemv_pairs){t->n, by_rows ? BLOCK * t->n : BLOCK, by_rows ? t->n : 1, by_rows ? 1 : words, false};
+    to.n = apart ? 1 : t->n;
+    check_alloc(&t->packed, (size_t)(words * t->n) * sizeof(float), t->axpy ? 4 : 64);
+    for (int j = 0; j < t->n; j += to.n) {
+        ml_mat from = t->x.mat;
+        from.data = matrix_at(&t->x.mat, 0, j);
+        t->impl->pack_pairs(floats(&t->packed) + j * to.column, &from, t->k, &to);
+    }
+    check_guards(&t->packed, "pairs");
+    b->x = floats(&t->packed);
+    b->x_rs = to.word;
+    b->x_cs = to.column;
+}
+
 static void lay_out_x(sums_case *t) {
     ml_gemv_block *b = &t->block;
+    if (t->impl->pack_pairs) {
+        lay_out_pairs(t);
+        return;
+    }
     if (t->axpy) { /* any strides */
         b->x = (const float *)t->x.mat.data;
         b->x_rs = t->x.mat.rs;
@@ -65,7 +91,7 @@ static void sums_alloc(sums_case *t) {
     const layout along = t->axpy ? (check_rand() % 2 ? COLUMNS : COLUMNS_APART) : rows[check_range(0, 2)];
     matrix_alloc(&t->w, t->dtype, t->rows, t->k, along);
     matrix_fill(&t->w, t->values);
-    matrix_alloc(&t->x, ML_F32, t->k, t->n, (layout)check_range(0, LAYOUT_COUNT - 1));
+    matrix_alloc(&t->x, t->impl->pack_pairs ? ML_BF16 : ML_F32, t->k, t->n, (layout)check_range(0, LAYOUT_COUNT - 1));
     matrix_fill(&t->x, t->values);
 
     t->block = (ml_gemv_block){.w = t->w.mat.data,
@@ -101,14 +127,17 @@ static void check_sums(sums_case *t) {
         for (int j = 0; j < t->n; j++) {
             const int64_t at = i * t->y_row + j * t->y_col;
             double want = t->block.accumulate ? (double)floats(&t->y_before)[at] : 0.0, magnitude = fabs(want);
+            double flushed = 0.0; /* terms whose operand dot products of bf16 take as zero */
             for (int64_t p = 0; p < t->k; p++) {
-                const double term = matrix_value(&t->w.mat, i, p) * matrix_value(&t->x.mat, p, j);
-                want += term;
+                const double w = matrix_value(&t->w.mat, i, p), x = matrix_value(&t->x.mat, p, j), term = w * x;
+                const bool zero = t->impl->pack_pairs && (fabs(w) < 0x1p-126 || fabs(x) < 0x1p-126);
+                flushed += zero && isfinite(term) ? fabs(term) : 0.0;
+                want += zero && !isfinite(term) ? (double)NAN : term;
                 magnitude += fabs(term);
             }
             /* Sums of small integers are exact in any order. */
             const double terms = (double)t->k + 2.0;
-            const double bound = t->values == CHECK_INTEGERS ? 0.0 : terms * (0x1p-24 * magnitude + 0x1p-126);
+            const double bound = t->values == CHECK_INTEGERS ? 0.0 : terms * (0x1p-24 * magnitude + 0x1p-126) + flushed;
             const double got = (double)floats(&t->y)[at];
             if (!check_close(got, want, bound)) {
                 check_fail("(%lld, %d), k %lld, %s%s: %.9g, not %.9g within %.2g", (long long)i, j, (long long)t->k,
@@ -278,15 +307,19 @@ static void check_store(const ml_gemv_impl *impl) {
 void check_gemv(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
     (void)reference; /* float64 is; sums of integers are exact */
     const ml_gemv_impl *impl = row->impl;
-    for (size_t d = 0; d < 3; d++) {
+    check_begin("table");
+    if ((impl->pack_pairs != NULL) != ((row->supports & ML_SUP_BF16_DOT) != 0))
+        check_fail("row and implementation differ on pairs");
+    for (size_t d = impl->pack_pairs ? 2 : 0; d < 3; d++) { /* pairs are bf16 */
         for (int n = 1; n <= MAX_COLS; n++) {
             check_products(impl, false, check_dtypes[d], n);
             check_products(impl, true, check_dtypes[d], n);
         }
-        for (int kind = 0; kind < LAYOUT_COUNT; kind++)
+        for (int kind = 0; kind < LAYOUT_COUNT && impl->pack_w; kind++)
             check_pack_w(impl, check_dtypes[d], (layout)kind);
     }
-    check_store(impl);
+    if (impl->store)
+        check_store(impl);
 }
 
 /* ---- benchmark ---- */
@@ -314,7 +347,7 @@ void bench_gemv(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
     memset(x.data, 0, x.bytes);
     for (int axpy = 0; axpy < 2; axpy++) {
         for (size_t d = 0; d < 3; d++) {
-            for (int n = 1; n <= MAX_COLS; n *= 2) {
+            for (int n = 1; n <= MAX_COLS && impl->dot[check_dtypes[d]]; n += n < 8 ? 1 : 8) {
                 bench_arg arg = {.fn = (axpy ? impl->axpy : impl->dot)[check_dtypes[d]]};
                 arg.block = (ml_gemv_block){.w = w.data,
                                             .ldw = K,

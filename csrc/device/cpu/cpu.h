@@ -141,8 +141,21 @@ typedef struct ml_gemv_x_layout {
     bool pairs;
 } ml_gemv_x_layout;
 
+/* X for the kernels of a row with ML_SUP_BF16_DOT: 32-bit words of two steps along k, X(2 w, j) in the lower half and
+ * X(2 w + 1, j), or zero past the end, in the upper one. Word w of column j lies at dst[w / 16 * block + w % 16 * word
+ * + j * column]. "dot" takes blocks as above, 16 words to a column; "axpy" any words and columns apart, and its x_rs is
+ * the distance of words. */
+typedef struct ml_gemv_pairs {
+    int n; /* columns */
+    int64_t block, word, column;
+    bool whole_blocks; /* words up to a multiple of 16 are written, zeros past the end */
+} ml_gemv_pairs;
+
 typedef struct ml_gemv_impl {
     ml_gemv_block_fn dot[3], axpy[3]; /* [ML_F32..ML_BF16] of W */
+    /* With this, dot and axpy of bf16 take X as pairs; src is bf16, k rows and to->n <= 16 columns. */
+    void (*pack_pairs)(float *dst, const ml_mat *src, int64_t k, const ml_gemv_pairs *to);
+    const struct ml_gemv_impl *base; /* has what this table leaves out; NULL: nothing */
     /* Lays out k rows and to.n columns of src from dst, the place of its first column, on. */
     void (*pack_x)(float *dst, const ml_mat *src, int64_t k, ml_gemv_x_layout to);
     /* dst[i * ld + p] = src(i, p) as f32, i < rows, p < k: blocks of a W that neither kernel can read in place, and X

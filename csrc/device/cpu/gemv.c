@@ -14,8 +14,10 @@
 #include <stdatomic.h>
 
 enum {
-    DOT_X_FLOATS = 16384, /* columns of one k block stay in the nearest cache beside the rows */
-    DOT_K_MIN = 512,
+    /* The columns that one pass over the rows takes, at most 8, stay in the nearest cache for one k block. */
+    DOT_X_FLOATS = 4096,
+    DOT_X_COLS = 8,
+    DOT_K_ONE = 16384, /* one column */
     AXPY_K_ONE = 16,   /* steps of k per pass over the sums: one column */
     AXPY_K_MANY = 128, /* more columns: the sums cost more than the weights */
     PACK_ROWS = 16,
@@ -30,7 +32,8 @@ enum {
 
 typedef struct run {
     const ml_encode_args *args;
-    const ml_gemv_impl *impl;
+    const ml_gemv_impl *impl, *base; /* base: for what impl leaves out */
+    bool pairs;                      /* the columns are packed as pairs of bf16 */
     ml_gemv_layout l;
     int64_t first, count; /* items of this pass */
     float *x, *partial;
@@ -131,22 +134,42 @@ static columns packed_at(const run *r, const item *it, float *x) {
     return (columns){x, 1, r->l.ldx};
 }
 
+/* Packs rows [k, k_end) of the item's columns as pairs; k is a multiple of ML_GEMV_X_BLOCK. */
+static void pack_pairs(const run *r, const item *it, const columns *to, int64_t k, int64_t k_end) {
+    enum { BLOCK = ML_GEMV_X_BLOCK / 2 };
+    const bool axpy = r->l.order == ML_GEMV_AXPY;
+    const int at_once = r->l.share == 1 ? it->cols : 1;
+    for (int j = 0; j < it->cols; j += at_once) {
+        const ml_mat b = mat_at(&it->b[j], k, 0);
+        if (axpy)
+            r->impl->pack_pairs(to->x + k / 2 * to->rs + j * to->cs, &b, k_end - k,
+                                &(ml_gemv_pairs){at_once, BLOCK * to->rs, to->rs, to->cs, false});
+        else
+            r->impl->pack_pairs(to->x + k / 2 * it->cols + j * BLOCK, &b, k_end - k,
+                                &(ml_gemv_pairs){at_once, (int64_t)BLOCK * it->cols, 1, BLOCK, true});
+    }
+}
+
 /* Packs rows [k, k_end) of the item's columns; k is a multiple of ML_GEMV_X_BLOCK. */
 static void pack_columns(const run *r, const item *it, const columns *to, int64_t k, int64_t k_end) {
+    if (r->pairs) {
+        pack_pairs(r, it, to, k, k_end);
+        return;
+    }
     if (r->l.order == ML_GEMV_AXPY) {
         if (to->cs == 1) {
             const ml_mat b = mat_at(&it->b[0], k, 0);
             if (b.rs == it->cols) { /* no gaps: one run */
                 const ml_mat flat = {b.data, 0, 1, b.dtype};
-                r->impl->pack_w(to->x + k * to->rs, 0, &flat, 1, (k_end - k) * it->cols);
+                r->base->pack_w(to->x + k * to->rs, 0, &flat, 1, (k_end - k) * it->cols);
             } else {
-                r->impl->pack_w(to->x + k * to->rs, to->rs, &b, k_end - k, it->cols);
+                r->base->pack_w(to->x + k * to->rs, to->rs, &b, k_end - k, it->cols);
             }
             return;
         }
         for (int j = 0; j < it->cols; j++) {
             const ml_mat b = mat_at(&it->b[j], k, 0), column = {b.data, 0, b.rs, b.dtype};
-            r->impl->pack_w(to->x + k + j * to->cs, 0, &column, 1, k_end - k);
+            r->base->pack_w(to->x + k + j * to->cs, 0, &column, 1, k_end - k);
         }
         return;
     }
@@ -154,7 +177,7 @@ static void pack_columns(const run *r, const item *it, const columns *to, int64_
     const int at_once = r->l.share == 1 ? it->cols : 1;
     for (int j = 0; j < it->cols; j += at_once) {
         const ml_mat b = mat_at(&it->b[j], k, 0);
-        r->impl->pack_x(to->x + k * it->cols + j * ML_GEMV_X_BLOCK, &b, k_end - k,
+        r->base->pack_x(to->x + k * it->cols + j * ML_GEMV_X_BLOCK, &b, k_end - k,
                         (ml_gemv_x_layout){at_once, it->cols, pairs});
     }
 }
@@ -215,22 +238,23 @@ static void products(const run *r, const item *it, const columns *x, span s, flo
                 b.x = x->x + k * x_step;
                 b.accumulate = k > s.k;
                 ml_mat w = mat_at(a, s.row + row, k);
-                r->impl->pack_w(packed, b.ldw, &w, b.rows, b.k);
-                r->impl->dot[ML_F32](&b);
+                r->base->pack_w(packed, b.ldw, &w, b.rows, b.k);
+                r->base->dot[ML_F32](&b);
             }
         }
         return;
     }
     b.stream = streams(r, a);
-    int64_t step = axpy ? (n == 1 ? AXPY_K_ONE : AXPY_K_MANY) : DOT_X_FLOATS / n / ML_GEMV_X_PAD * ML_GEMV_X_PAD;
-    if (!axpy && step < DOT_K_MIN)
-        step = DOT_K_MIN;
+    const int64_t x_floats = (int64_t)(r->pairs ? 2 : 1) * DOT_X_FLOATS; /* k steps of all columns */
+    const int64_t step = axpy     ? (n == 1 ? AXPY_K_ONE : AXPY_K_MANY)
+                         : n == 1 ? DOT_K_ONE
+                                  : x_floats / min64(n, DOT_X_COLS) / ML_GEMV_X_PAD * ML_GEMV_X_PAD;
     const ml_gemv_block_fn fn = axpy ? r->impl->axpy[a->dtype] : r->impl->dot[a->dtype];
     for (int64_t k = s.k; k < s.k_end; k += b.k) {
         ml_mat w = mat_at(a, s.row, k);
         b.w = w.data;
         b.k = min64(step, s.k_end - k);
-        b.x = x->x + k * x_step;
+        b.x = x->x + (r->pairs ? k / 2 : k) * x_step;
         b.accumulate = k > s.k;
         fn(&b);
     }
@@ -260,7 +284,7 @@ static void finish(const run *r, const item *it, int64_t row, int64_t rows, cons
             s.outer = rows;
             s.inner = g->cols;
         }
-        r->impl->store(&s);
+        r->base->store(&s);
     }
 }
 
@@ -418,7 +442,9 @@ static void pack_pass(run *r) {
 
 ml_status ml_cpu_matmul_gemv(const ml_encode_args *args) {
     run r = {.args = args, .impl = args->plan->kernel->impl};
+    r.base = r.impl->base ? r.impl->base : r.impl;
     ml_gemv_layout_of(args->op, args->plan->transposed, &r.l);
+    r.pairs = r.impl->pack_pairs != NULL && r.l.order != ML_GEMV_PACK;
     const ml_gemv_layout *l = &r.l;
     if (l->items == 0 || l->m == 0)
         return ML_OK;

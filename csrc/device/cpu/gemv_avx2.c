@@ -1,4 +1,6 @@
 /* Vector and small-N kernels for AVX2 + FMA + F16C. 16 registers: up to 12 accumulators in a tile. */
+#include "device/cpu/gemv_parts.h"
+
 #include <immintrin.h>
 #include <stdint.h>
 #include <string.h>

@@ -1,7 +1,6 @@
 /* Vector and small-N kernels for AVX-512 (F, BW, DQ, VL). 32 registers: up to 24 accumulators in a tile. */
-#include "device/cpu/cpu.h"
-
-#include <immintrin.h>
+#include "device/cpu/gemv_parts.h"
+#include "device/cpu/gemv_sum_avx512.h"
 
 #define W 16
 typedef __m512 vf;
@@ -84,14 +83,6 @@ V_FN void v_zip(vf even, vf odd, vf *a, vf *b) {
     const __m512i from = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
     *a = _mm512_permutex2var_ps(even, from, odd);
     *b = _mm512_permutex2var_ps(even, _mm512_add_epi32(from, _mm512_set1_epi32(8)), odd);
-}
-/* Transposed additions: within each 128-bit lane first, then across the lanes. */
-V_FN void v_sum4(vf a, vf b, vf c, vf d, float *out) {
-    const vf ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-    const vf cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-    const vf s = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
-    const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(s), _mm512_extractf32x8_ps(s, 1));
-    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1)));
 }
 
 #define DOT_COLS 8

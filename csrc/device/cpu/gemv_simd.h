@@ -21,16 +21,9 @@
 #ifndef ML_GEMV_SIMD_H
 #define ML_GEMV_SIMD_H
 
-#include "device/cpu/cpu.h"
+#include "device/cpu/gemv_parts.h"
 
 #include <string.h>
-
-#define ML_INLINE static inline __attribute__((always_inline))
-#if defined(__clang__)
-#define ML_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define ML_UNROLL _Pragma("GCC unroll 32")
-#endif
 
 ML_INLINE const void *at(const void *p, int dt, int64_t index) {
     return (const char *)p + index * (int64_t)(dt == ML_F32 ? sizeof(float) : sizeof(uint16_t));
@@ -175,11 +168,18 @@ ML_INLINE void dot_tile(const ml_gemv_block *b, dot_shape t, int64_t row, int co
         ML_UNROLL for (int u = 0; u < turn / W; u += unit)
             dot_unit(&s, t, u % t.chains, at(w, t.dt, u * W), ldw,
                      x + u * W / ML_GEMV_X_BLOCK * x_step + u * W % ML_GEMV_X_BLOCK);
-        if (b->stream) {
+        if (b->stream && t.n == 1) {
             /* The next tile, in the order of memory: the rows of a tile are too many short streams for the hardware. */
             const int bytes = turn * t.rows * (t.dt == ML_F32 ? 4 : 2);
             ML_UNROLL for (int line = 0; line < bytes / 64; line++) __builtin_prefetch(ahead + line * 64, 0, 2);
             ahead += bytes;
+        } else if (b->stream) { /* row by row: of more columns a block of k at a time is taken, not whole rows */
+            ML_UNROLL for (int r = 0; r < t.rows; r++) {
+                const char *next = at(w, t.dt, (t.rows + r) * ldw); /* a turn is two lines of f32, or one */
+                __builtin_prefetch(next, 0, 2);
+                if (t.dt == ML_F32)
+                    __builtin_prefetch(next + 64, 0, 2);
+            }
         }
         w = at(w, t.dt, turn);
         x += turn / ML_GEMV_X_BLOCK * x_step;
@@ -199,32 +199,11 @@ ML_INLINE void dot_tile(const ml_gemv_block *b, dot_shape t, int64_t row, int co
     dot_store(&s, t, b->y + row * b->n + col, b->n, b->accumulate);
 }
 
-/* One kernel of a number of columns: rows [row, end) of the block and its columns from `col` on. */
-typedef void (*part_fn)(const ml_gemv_block *b, int64_t row, int64_t end, int col);
-
 ML_INLINE void dot_part(const ml_gemv_block *b, int dt, int n, int64_t row, int64_t end, int col) {
     for (; row + dot_rows(dt, n) <= end; row += dot_rows(dt, n))
         dot_tile(b, (dot_shape){dt, dot_rows(dt, n), n, dot_chains(n)}, row, col);
     for (; row < end; row++)
         dot_tile(b, (dot_shape){dt, 1, n, dot_chains(n)}, row, col);
-}
-
-/* All columns of a block, at most `cols` at once, in parts that differ by one at most; `group` rows stay in the nearest
- * cache while the parts pass over them. */
-ML_INLINE void all_columns(const ml_gemv_block *b, const part_fn *by_n, int cols, int64_t group) {
-    if (b->n <= cols) {
-        by_n[b->n](b, 0, b->rows, 0);
-        return;
-    }
-    const int parts = (b->n + cols - 1) / cols;
-    for (int64_t row = 0; row < b->rows; row += group) {
-        const int64_t end = row + group < b->rows ? row + group : b->rows;
-        for (int i = 0, col = 0; i < parts; i++) {
-            const int n = (b->n - col + parts - i - 1) / (parts - i);
-            by_n[n](b, row, end, col);
-            col += n;
-        }
-    }
 }
 
 enum { AXPY_AHEAD = 4 }; /* tiles along a row that are fetched ahead: 0.5 to 2 KiB */
@@ -344,7 +323,7 @@ ML_INLINE void axpy_part(const ml_gemv_block *b, int dt, int n, int64_t row, int
     FROM_2(AXPY_N, suffix, dt)                                                                                         \
     static void dot_##suffix(const ml_gemv_block *b) {                                                                 \
         static const part_fn by_n[] = LIST_N(dot_##suffix);                                                            \
-        all_columns(b, by_n, DOT_COLS, 12); /* a multiple of every tile's rows */                                      \
+        all_columns(b, by_n, DOT_COLS, 48); /* a multiple of every tile's rows */                                      \
     }                                                                                                                  \
     static void axpy_##suffix(const ml_gemv_block *b) {                                                                \
         static const part_fn by_n[] = LIST_N(axpy_##suffix);                                                           \
