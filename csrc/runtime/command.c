@@ -80,13 +80,24 @@ static bool unlist(ml_command *c) {
     return true;
 }
 
-/* Nothing will write the buffers any more, whether c succeeded or not. */
+static bool is_first_mention(const ml_command *c, int i) {
+    for (int j = 0; j < i; j++)
+        if (c->retained[j] == c->retained[i])
+            return false;
+    return true;
+}
+
+/* Nothing will write the buffers any more, whether c succeeded or not. Where it failed, what it should have written
+ * stays pending, and holds a reference, until something else writes it: everybody who reads it hears of the failure. */
 static void finish(ml_command *c) {
     lock();
     c->complete = true;
     for (int i = 0; i < c->n_retained; i++) {
         struct ml_command *mine = c;
-        atomic_compare_exchange_strong(&c->retained[i]->pending, &mine, NULL);
+        if (c->status == ML_OK)
+            atomic_compare_exchange_strong(&c->retained[i]->pending, &mine, NULL);
+        else if (atomic_load(&c->retained[i]->pending) == c && is_first_mention(c, i))
+            atomic_fetch_add(&c->refs, 1);
     }
     const bool was_listed = unlist(c);
     unlock();
@@ -177,11 +188,18 @@ static ml_status wait_for(ml_buffer *b) {
     const ml_thread *t = ml_thread_get();
     lock();
     ml_command *c = atomic_load(&b->pending);
-    if (c)
+    const bool last = c && c->complete && atomic_load(&b->refs) == 0; /* the memory goes: nobody will read it */
+    if (last)
+        atomic_store(&b->pending, NULL);
+    else if (c)
         atomic_fetch_add(&c->refs, 1);
     unlock();
     if (!c)
         return ML_OK;
+    if (last) {
+        release_command(c);
+        return ML_OK;
+    }
     for (ml_batch *mine = t ? t->batches : NULL; mine; mine = mine->next)
         if (mine->command == c)
             commit_batch(mine);
@@ -234,7 +252,9 @@ static ml_status await_operands(const ml_command *own, const ml_op *op) {
             continue;
         lock();
         const ml_command *pending = atomic_load(&b->pending);
-        const bool wait = pending && pending != own && (pending->open || pending->device != b->device);
+        const bool other = pending && pending != own && !pending->complete;
+        const bool failed = pending && pending->complete && i < op->n_in;
+        const bool wait = failed || (other && (pending->open || pending->device != b->device));
         unlock();
         if (wait)
             ML_TRY(ml_buffer_wait(b));
@@ -243,12 +263,15 @@ static ml_status await_operands(const ml_command *own, const ml_op *op) {
 }
 
 static void mark_pending(ml_command *c, const ml_op *op) {
-    lock();
     for (int i = 0; i < op->n_out; i++) {
+        lock();
         op->out[i].buf->wait = wait_for;
-        atomic_store(&op->out[i].buf->pending, c);
+        ml_command *before = atomic_exchange(&op->out[i].buf->pending, c);
+        const bool failed = before && before->complete;
+        unlock();
+        if (failed)
+            release_command(before);
     }
-    unlock();
 }
 
 static bool any_flag(const ml_op *op, unsigned in_flags, unsigned out_flags) {

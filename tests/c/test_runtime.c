@@ -487,10 +487,12 @@ static ml_status fake_commit(ml_device *dev, void *buffer) {
     return ML_OK;
 }
 
+static bool unlucky;
+
 static ml_status fake_wait(ml_device *dev, void *buffer, double *us) {
     note('w');
     *us = 7;
-    return ML_OK;
+    return unlucky ? ml_fail(ML_ERR_DEVICE, "unlucky later") : ML_OK;
 }
 
 static bool fake_done(ml_device *dev, void *buffer) {
@@ -550,6 +552,42 @@ static void test_command_buffers(void) {
     memset(noted, 0, sizeof noted);
     atomic_fetch_or(&b->flags, ML_BUF_EXPORTED); /* others may look at any time: complete when the call returns */
     check(ml_command_record(&ctx, t, &args, NULL) == ML_OK && fake_did("becwr"));
+
+    /* What a failed command should have written is not there, for whoever asks and as often as they ask; until
+     * something else writes it. */
+    atomic_store(&b->flags, 0);
+    unlucky = true;
+    check(ml_command_record(&ctx, t, &args, NULL) == ML_OK && fake_did("bec"));
+    for (int i = 0; i < 3; i++)
+        check(failed_with(ml_buffer_wait(b), ML_ERR_DEVICE, "unlucky later") && fake_did(i ? "" : "w"));
+    ml_op reading = op;
+    reading.n_in = 1;
+    reading.in[0] = op.out[0];
+    ml_encode_args again = {.op = &reading, .label = ""};
+    check(failed_with(ml_command_record(&ctx, t, &again, NULL), ML_ERR_DEVICE, "unlucky later") && fake_did(""));
+    unlucky = false;
+    check(ml_command_record(&ctx, t, &args, NULL) == ML_OK && fake_did("berc"));
+    check(ml_buffer_wait(b) == ML_OK && fake_did("wr") && atomic_load(&b->refs) == 1);
+    ml_buffer *gone = NULL;
+    check(ml_buffer_wrap(&dev, &(ml_host_memory){memory, sizeof memory, false, NULL, NULL}, &gone) == ML_OK);
+    gone->handle = memory;
+    atomic_store(&gone->flags, 0);
+    op.out[0].buf = gone;
+    unlucky = true;
+    check(ml_command_record(&ctx, t, &args, NULL) == ML_OK && fake_did("bec"));
+    check(ml_context_synchronize(&ctx) == ML_ERR_DEVICE && fake_did("w") && ctx.n_commands == 0);
+    ml_buffer_release(gone); /* takes the failed command with it */
+    check(fake_did("r"));
+    check(ml_buffer_wrap(&dev, &(ml_host_memory){memory, sizeof memory, false, NULL, NULL}, &gone) == ML_OK);
+    gone->handle = memory;
+    atomic_store(&gone->flags, 0);
+    op.out[0].buf = gone;
+    check(ml_command_record(&ctx, t, &args, NULL) == ML_OK && fake_did("bec"));
+    ml_buffer_release(gone); /* never asked for: the command has the last reference */
+    check(ml_context_synchronize(&ctx) == ML_ERR_DEVICE && fake_did("wr"));
+    unlucky = false;
+    op.out[0].buf = b;
+    atomic_fetch_or(&b->flags, ML_BUF_EXPORTED);
 
     check(ml_batch_begin(&ctx) == ML_OK);
     check(failed_with(ml_command_record(&ctx, t, &args, NULL), ML_ERR_VALUE, "batch"));
