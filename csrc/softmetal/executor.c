@@ -147,7 +147,8 @@ static ml_status bind_buffer(sm_job *job, uint32_t i, sm_findings *findings) {
         char *map = zero_pages();
         if (!map)
             return ml_fail(ML_ERR_MEMORY, "kernel '%s': no memory for an unbound buffer", kernel);
-        job->arguments[i] = map + (uintptr_t)a->index * SM_ZERO_SPACING + SM_ZERO_SPACING / 2;
+        const uintptr_t inside = job->dispatch->fault_unbound ? SM_ZERO_SPACING / 4 : SM_ZERO_SPACING / 2;
+        job->arguments[i] = map + (uintptr_t)a->index * SM_ZERO_SPACING + inside;
         return ML_OK;
     }
     if (b->offset > b->length)

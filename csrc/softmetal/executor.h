@@ -44,6 +44,7 @@ typedef struct sm_dispatch {
     sm_order order;
     uint64_t seed;       /* of SM_ORDER_SHUFFLE */
     sm_hazards *hazards; /* tracker of a concurrent encoder; NULL: none */
+    bool fault_unbound;  /* using a buffer that is not bound is an error, checked or not; false: unchecked, zeros */
 } sm_dispatch;
 
 /* Runs it; returns when all threadgroups have. Findings are appended to *findings (NULL: not wanted; severity errors

@@ -49,6 +49,8 @@ static bool same_finding(const sm_finding *a, const sm_finding *b) {
         !same_text(a->kernel, b->kernel) || !same_text(a->variable, b->variable) ||
         !same_text(a->other_kernel, b->other_kernel))
         return false;
+    if (a->kind == SM_FINDING_API && !same_text(a->message, b->message))
+        return false;
     if (a->line == b->line && a->other_line == b->other_line && same_text(a->file, b->file) &&
         same_text(a->other_file, b->other_file))
         return true;

@@ -1,23 +1,33 @@
-/* Objects, selectors, autorelease pools, and the few classes of Foundation. */
+/* Selectors, classes, look-up, and what every object understands. */
 #include "softmetal/objc_classes.h"
 
-#include <pthread.h>
-#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- selectors: a text has one address ---- */
+/* ---- selectors: a text has one address ---------------------------------------------------------------------- */
+
+typedef enum result_kind { RESULT_WORD = 0, RESULT_FLOAT, RESULT_STRUCT } result_kind;
 
 typedef struct known_selector {
     struct known_selector *next;
     char text[];
 } known_selector;
 
-static _Atomic(known_selector *) selectors;
+enum { BUCKETS = 256 };
+static _Atomic(known_selector *) selectors[BUCKETS];
+
+static _Atomic(known_selector *) *bucket_of(const char *text) {
+    unsigned hash = 0;
+    for (const unsigned char *p = (const unsigned char *)text; *p; p++)
+        hash = hash * 31 + *p;
+    return &selectors[hash % BUCKETS];
+}
 
 static void *sel_register(const char *text) {
+    _Atomic(known_selector *) *bucket = bucket_of(text);
     for (;;) {
-        known_selector *first = atomic_load(&selectors);
+        known_selector *first = atomic_load(bucket);
         for (known_selector *s = first; s; s = s->next)
             if (strcmp(s->text, text) == 0)
                 return s->text;
@@ -27,297 +37,347 @@ static void *sel_register(const char *text) {
             return NULL;
         memcpy(s->text, text, size);
         s->next = first;
-        if (atomic_compare_exchange_strong(&selectors, &first, s)) /* else another thread was first: look again */
+        if (atomic_compare_exchange_strong(bucket, &first, s)) /* else another thread was first: look again */
             return s->text;
         free(s);
     }
 }
 
-/* ---- objects ---- */
+/* ---- classes ------------------------------------------------------------------------------------------------ */
 
-sm_id sm_object_new(const sm_class *isa) {
-    sm_object *o = calloc(1, isa->size);
-    if (!o)
-        return NULL;
-    o->isa = isa;
-    atomic_init(&o->refs, 1);
-    return o;
+static const sm_class *const classes[] = {&sm_nsobject_class,
+                                          &sm_string_class,
+                                          &sm_number_class,
+                                          &sm_array_class,
+                                          &sm_dictionary_class,
+                                          &sm_mutable_dictionary_class,
+                                          &sm_url_class,
+                                          &sm_error_class,
+                                          &sm_pool_class,
+                                          &sm_labelled_class,
+                                          &sm_device_class,
+                                          &sm_architecture_class,
+                                          &sm_buffer_class,
+                                          &sm_compile_options_class,
+                                          &sm_library_class,
+                                          &sm_function_class,
+                                          &sm_function_constant_class,
+                                          &sm_constant_values_class,
+                                          &sm_pipeline_class,
+                                          &sm_pipeline_descriptor_class,
+                                          &sm_queue_class,
+                                          &sm_command_buffer_class,
+                                          &sm_encoder_class,
+                                          &sm_compute_encoder_class,
+                                          &sm_blit_encoder_class,
+                                          &sm_matrix_descriptor_class,
+                                          &sm_vector_descriptor_class,
+                                          &sm_matrix_class,
+                                          &sm_vector_class,
+                                          &sm_matrix_multiplication_class,
+                                          &sm_matrix_vector_class};
+enum { CLASSES = sizeof classes / sizeof *classes };
+
+static void *get_class(const char *name) {
+    for (int i = 0; i < CLASSES; i++)
+        if (!classes[i]->is_protocol && strcmp(classes[i]->name, name) == 0)
+            return (void *)(uintptr_t)classes[i];
+    return NULL;
 }
 
-sm_id sm_retain(sm_id object) {
-    sm_object *o = object;
-    if (o && o->isa)
-        atomic_fetch_add_explicit(&o->refs, 1, memory_order_relaxed);
-    return object;
+const sm_class *sm_class_at(const void *address) {
+    for (int i = 0; i < CLASSES; i++)
+        if (classes[i] == address)
+            return classes[i];
+    return NULL;
 }
 
-void sm_release(sm_id object) {
-    sm_object *o = object;
-    if (!o || !o->isa || atomic_fetch_sub_explicit(&o->refs, 1, memory_order_acq_rel) != 1)
-        return;
-    if (o->isa->destroy)
-        o->isa->destroy(object);
-    free(o);
+sm_id sm_class_object(const sm_class *isa) {
+    return (sm_id)(uintptr_t)isa;
 }
 
-/* ---- autorelease pools: marks in one stack of each thread ---- */
+/* ---- methods ------------------------------------------------------------------------------------------------ */
 
-typedef struct pool_stack {
-    sm_id *objects;
-    size_t n, capacity;
-} pool_stack;
+typedef struct method {
+    const sm_class *isa;
+    bool of_class;
+    const char *selector, *returns;
+    void (*function)(void);
+} method;
 
-static pthread_key_t pool_key;
-static pthread_once_t pool_once = PTHREAD_ONCE_INIT;
+static const method methods[] = {
+#define SM_INSTANCE_METHOD(class_name, selector, function, returns, arguments)                                         \
+    {&sm_##class_name##_class, false, selector, #returns, (void (*)(void))(function)},
+#define SM_CLASS_METHOD(class_name, selector, function, returns, arguments)                                            \
+    {&sm_##class_name##_class, true, selector, #returns, (void (*)(void))(function)},
+#include "softmetal/objc_methods.inc"
+#undef SM_INSTANCE_METHOD
+#undef SM_CLASS_METHOD
+};
+enum { METHODS = sizeof methods / sizeof *methods, PLACES = 4096 };
 
-static void free_stack(void *arg) {
-    pool_stack *s = arg;
-    while (s->n > 0)
-        sm_release(s->objects[--s->n]);
-    free(s->objects);
-    free(s);
+/* What each class understands, inherited methods too: filled once, read by all. */
+typedef struct place {
+    const void *isa; /* its class object for class methods; for instances the class's name */
+    const char *selector;
+    void (*function)(void);
+} place;
+static place places[PLACES];
+static result_kind results[METHODS]; /* by row */
+static const char *row_selectors[METHODS];
+static pthread_once_t places_once = PTHREAD_ONCE_INIT;
+
+static size_t place_of(const void *isa, const char *selector) {
+    return ((uintptr_t)isa / 8 * 31 + (uintptr_t)selector / 16) * 2654435761u % PLACES;
 }
 
-static void make_pool_key(void) {
-    pthread_key_create(&pool_key, free_stack);
+static void add_place(const void *isa, const char *selector, void (*function)(void)) {
+    size_t at = place_of(isa, selector);
+    for (; places[at].isa; at = (at + 1) % PLACES)
+        if (places[at].isa == isa && places[at].selector == selector)
+            return; /* the subclass's own */
+    places[at] = (place){isa, selector, function};
 }
 
-static pool_stack *my_stack(void) {
-    static _Thread_local pool_stack *mine;
-    if (mine)
-        return mine;
-    pthread_once(&pool_once, make_pool_key);
-    mine = calloc(1, sizeof *mine);
-    if (mine)
-        pthread_setspecific(pool_key, mine);
-    return mine;
+static const void *key_of(const sm_class *isa, bool of_class) {
+    return of_class ? (const void *)isa : (const void *)isa->name;
 }
 
-static void *pool_push(void) {
-    const pool_stack *s = my_stack();
-    return (void *)(uintptr_t)((s ? s->n : 0) + 1);
-}
-
-static void pool_pop(void *pool) {
-    pool_stack *s = my_stack();
-    const size_t mark = (size_t)(uintptr_t)pool - 1;
-    while (s && s->n > mark)
-        sm_release(s->objects[--s->n]);
-}
-
-sm_id sm_autorelease(sm_id object) {
-    pool_stack *s = my_stack();
-    if (!object || !s)
-        return object;
-    if (s->n == s->capacity) {
-        const size_t capacity = s->capacity ? 2 * s->capacity : 64;
-        sm_id *grown = realloc(s->objects, capacity * sizeof *grown);
-        if (!grown)
-            return object; /* never released: the lesser evil */
-        s->objects = grown;
-        s->capacity = capacity;
+static void fill_places(void) {
+    for (int i = 0; i < METHODS; i++) {
+        const char *returns = methods[i].returns;
+        row_selectors[i] = sel_register(methods[i].selector);
+        results[i] = strcmp(returns, "sm_size") == 0                                   ? RESULT_STRUCT
+                     : strcmp(returns, "double") == 0 || strcmp(returns, "float") == 0 ? RESULT_FLOAT
+                                                                                       : RESULT_WORD;
     }
-    s->objects[s->n++] = object;
-    return object;
+    for (int c = 0; c < CLASSES; c++)
+        for (const sm_class *from = classes[c]; from; from = from->super)
+            for (int i = 0; i < METHODS; i++)
+                if (methods[i].isa == from && row_selectors[i])
+                    add_place(key_of(classes[c], methods[i].of_class), row_selectors[i], methods[i].function);
 }
 
-/* ---- look-up ---- */
+static void *find(const sm_class *isa, bool of_class, const char *selector) {
+    const void *key = key_of(isa, of_class);
+    for (size_t at = place_of(key, selector); places[at].isa; at = (at + 1) % PLACES)
+        if (places[at].isa == key && places[at].selector == selector)
+            return (void *)places[at].function;
+    return NULL;
+}
 
-static long return_zero(void) {
+void *sm_method_of(const void *receiver, const char *selector) {
+    const sm_class *isa = sm_class_at(receiver);
+    if (isa)
+        return find(isa, true, selector);
+    const sm_object *o = sm_object_at(receiver);
+    return o ? find(atomic_load(&o->isa), false, selector) : NULL;
+}
+
+/* ---- look-up ------------------------------------------------------------------------------------------------ */
+
+static long zero_word(void) {
     return 0;
 }
 
-static sm_size return_no_size(sm_id self, sm_sel selector) {
+static double zero_float(void) {
+    return 0.0;
+}
+
+static sm_size zero_struct(sm_id self, sm_sel selector) {
     (void)self;
     (void)selector;
     return (sm_size){0, 0, 0};
 }
 
-static sm_id object_retain(sm_id self, sm_sel selector) {
-    (void)selector;
-    return sm_retain(self);
+/* What is wrong with the receiver, or with what it is asked. */
+static void refuse(sm_id self, sm_sel selector) {
+    const sm_call call = {.self = self, .selector = selector};
+    const sm_object *o = sm_object_at(self);
+    if (o && sm_is_released(self))
+        sm_violation(&call, strcmp(selector, "release") == 0
+                                ? "the object is released more often than it was retained"
+                                : "the object is used after its last reference was released");
+    else if (o && o->uninitialised)
+        sm_violation(&call, "the object is used after alloc without init");
+    else if (o || sm_class_at(self))
+        sm_violation(&call, "unrecognized selector");
+    else
+        sm_violation(&call, "%p is no object", self);
 }
 
-static void object_release(sm_id self, sm_sel selector) {
-    (void)selector;
-    sm_release(self);
+static long refuse_word(sm_id self, sm_sel selector) {
+    refuse(self, selector);
+    return 0;
 }
 
-static sm_id class_new(sm_id self, sm_sel selector) {
-    (void)selector;
-    return sm_object_new(self);
+static double refuse_float(sm_id self, sm_sel selector) {
+    refuse(self, selector);
+    return 0.0;
 }
 
-static signed char object_responds(sm_id self, sm_sel selector, sm_sel asked);
-
-static const sm_method object_methods[] = {SM_METHOD("retain", object_retain), SM_METHOD("release", object_release),
-                                           SM_METHOD("respondsToSelector:", object_responds), SM_METHODS_END};
-static const sm_method object_class_methods[] = {SM_METHOD("new", class_new), SM_METHOD("alloc", class_new),
-                                                 SM_METHODS_END};
-
-static void *find(const sm_method *methods, const char *selector) {
-    for (; methods && methods->selector; methods++)
-        if (strcmp(methods->selector, selector) == 0)
-            return (void *)methods->function;
-    return NULL;
+static sm_size refuse_struct(sm_id self, sm_sel selector) {
+    refuse(self, selector);
+    return (sm_size){0, 0, 0};
 }
 
-static void *find_method(const sm_object *receiver, const char *selector) {
-    const sm_class *class_object = (const sm_class *)receiver;
-    void *found = receiver->isa ? find(receiver->isa->methods, selector) : find(class_object->class_methods, selector);
-    if (!found)
-        found = find(receiver->isa ? object_methods : object_class_methods, selector);
-    return found;
+static void *by_result(const char *selector, bool refused) {
+    result_kind kind = RESULT_WORD;
+    for (int i = 0; i < METHODS; i++)
+        if (row_selectors[i] == selector)
+            kind = results[i];
+    switch (kind) {
+    case RESULT_FLOAT:
+        return (void *)(void (*)(void))(refused ? (void (*)(void))refuse_float : (void (*)(void))zero_float);
+    case RESULT_STRUCT:
+        return (void *)(refused ? (void (*)(void))refuse_struct : (void (*)(void))zero_struct);
+    default:
+        return (void *)(refused ? (void (*)(void))refuse_word : (void (*)(void))zero_word);
+    }
 }
 
-static signed char object_responds(sm_id self, sm_sel selector, sm_sel asked) {
-    (void)selector;
-    return find_method(self, asked) != NULL;
+static bool is_init(const char *selector) {
+    return strncmp(selector, "init", 4) == 0 || strcmp(selector, "retain") == 0 || strcmp(selector, "release") == 0 ||
+           strcmp(selector, "autorelease") == 0 || strcmp(selector, "respondsToSelector:") == 0;
 }
-
-/* What was found last, for each selector and class: a message costs two loads and compares. */
-typedef struct cache_line {
-    _Atomic(const void *) class_object, selector;
-    _Atomic(void *) function;
-    atomic_uint version; /* odd while it is written */
-} cache_line;
-enum { CACHE_LINES = 256 };
-static cache_line cache[CACHE_LINES];
 
 static void *lookup(void *receiver, void *selector) {
-    if (!receiver)
-        return (void *)(strcmp(selector, "maxThreadsPerThreadgroup") == 0 ? (void (*)(void))return_no_size
-                                                                          : (void (*)(void))return_zero);
-    const sm_object *o = receiver;
-    const void *key = o->isa ? (const void *)o->isa : receiver;
-    cache_line *line = &cache[((uintptr_t)key / 64 ^ (uintptr_t)selector / 16) % CACHE_LINES];
-    const unsigned before = atomic_load_explicit(&line->version, memory_order_acquire);
-    const bool same = atomic_load_explicit(&line->class_object, memory_order_relaxed) == key &&
-                      atomic_load_explicit(&line->selector, memory_order_relaxed) == selector;
-    void *function = atomic_load_explicit(&line->function, memory_order_relaxed);
-    atomic_thread_fence(memory_order_acquire);
-    if (same && before % 2 == 0 && atomic_load_explicit(&line->version, memory_order_relaxed) == before)
-        return function;
-    function = find_method(o, selector);
-    if (!function)
-        return (void *)(void (*)(void))return_zero;
-    unsigned even = before & ~1u;
-    if (atomic_compare_exchange_strong(&line->version, &even, even + 1)) {
-        atomic_store_explicit(&line->class_object, key, memory_order_relaxed);
-        atomic_store_explicit(&line->selector, selector, memory_order_relaxed);
-        atomic_store_explicit(&line->function, function, memory_order_relaxed);
-        atomic_store_explicit(&line->version, even + 2, memory_order_release);
-    }
-    return function;
+    pthread_once(&places_once, fill_places);
+    if (!receiver || !selector)
+        return by_result(selector, false);
+    const sm_object *o = sm_object_at(receiver);
+    void *found = NULL;
+    if (!o)
+        found = sm_method_of(receiver, selector);
+    else if (!sm_is_released(receiver) && (!o->uninitialised || is_init(selector)))
+        found = find(atomic_load(&o->isa), false, selector);
+    return found ? found : by_result(selector, true);
 }
-
-static void *get_class(const char *name) {
-    const sm_class *const *tables[] = {sm_foundation_classes, sm_metal_classes, sm_command_classes, sm_mps_classes};
-    for (int t = 0; t < 4; t++)
-        for (const sm_class *const *c = tables[t]; *c; c++)
-            if (strcmp((*c)->name, name) == 0)
-                return (void *)(uintptr_t)*c;
-    return NULL;
-}
-
-/* ---- Foundation ---- */
-
-typedef struct string_object {
-    sm_object object;
-    char *text;
-} string_object;
-
-static void string_destroy(sm_id self) {
-    free(((string_object *)self)->text);
-}
-
-static const char *string_utf8(sm_id self, sm_sel selector) {
-    (void)selector;
-    return ((string_object *)self)->text;
-}
-
-static sm_id string_with_utf8(sm_id self, sm_sel selector, const char *text) {
-    (void)selector;
-    string_object *s = text ? sm_object_new(self) : NULL;
-    if (!s)
-        return NULL;
-    s->text = strdup(text);
-    return sm_autorelease(s);
-}
-
-static const sm_method string_methods[] = {SM_METHOD("UTF8String", string_utf8), SM_METHODS_END};
-static const sm_method string_class_methods[] = {SM_METHOD("stringWithUTF8String:", string_with_utf8), SM_METHODS_END};
-static const sm_class string_class = {.name = "NSString",
-                                      .size = sizeof(string_object),
-                                      .methods = string_methods,
-                                      .class_methods = string_class_methods,
-                                      .destroy = string_destroy};
-
-sm_id sm_string(const char *text) {
-    return string_with_utf8((sm_id)(uintptr_t)&string_class, NULL, text);
-}
-
-const char *sm_text(sm_id string) {
-    return string ? ((string_object *)string)->text : "";
-}
-
-typedef struct error_object {
-    sm_object object;
-    long code;
-    sm_id description;
-} error_object;
-
-static void error_destroy(sm_id self) {
-    sm_release(((error_object *)self)->description);
-}
-
-static sm_id error_description(sm_id self, sm_sel selector) {
-    (void)selector;
-    return ((error_object *)self)->description;
-}
-
-static long error_code(sm_id self, sm_sel selector) {
-    (void)selector;
-    return ((error_object *)self)->code;
-}
-
-static const sm_method error_methods[] = {SM_METHOD("localizedDescription", error_description),
-                                          SM_METHOD("code", error_code), SM_METHODS_END};
-static const sm_class error_class = {
-    .name = "NSError", .size = sizeof(error_object), .methods = error_methods, .destroy = error_destroy};
-
-sm_id sm_error(long code, const char *text) {
-    error_object *e = sm_object_new(&error_class);
-    if (!e)
-        return NULL;
-    e->code = code;
-    e->description = sm_retain(sm_string(text));
-    return sm_autorelease(e);
-}
-
-const sm_class *const sm_foundation_classes[] = {&string_class, &error_class, NULL};
-
-/* ---- entry ---- */
 
 static void *create_default_device(void) {
-    sm_device_object *device = sm_object_new(&sm_device_class);
-    if (!device)
-        return NULL;
-    const char *check = getenv("METALLIC_CHECK"), *order = getenv("METALLIC_ORDER");
-    device->checked = check && *check && strcmp(check, "0") != 0;
-    if (order && strcmp(order, "reverse") == 0)
-        device->order = SM_ORDER_REVERSE;
-    else if (order && strcmp(order, "shuffle") == 0)
-        device->order = SM_ORDER_SHUFFLE;
-    return device;
+    return sm_object_new(&sm_device_class);
 }
 
 const sm_objc *sm_objc_api(void) {
     static const sm_objc api = {.sel_register = sel_register,
                                 .get_class = get_class,
                                 .lookup = lookup,
-                                .pool_push = pool_push,
-                                .pool_pop = pool_pop,
+                                .pool_push = sm_pool_push,
+                                .pool_pop = sm_pool_pop,
                                 .create_default_device = create_default_device};
     return &api;
+}
+
+/* ---- NSObject ----------------------------------------------------------------------------------------------- */
+
+const sm_class sm_nsobject_class = {.name = "NSObject", .size = sizeof(sm_object), .flags = SM_CLASS_NEW};
+
+static sm_id make(sm_id self, sm_sel selector, bool initialise) {
+    const sm_class *isa = sm_class_at(self);
+    if (!(isa->flags & SM_CLASS_NEW) || (initialise && (isa->flags & SM_CLASS_INIT))) {
+        sm_violation(SM_CALL, initialise && (isa->flags & SM_CLASS_NEW)
+                                  ? "objects of this class need alloc and an init... method of their own"
+                                  : "objects of this class are not made with new or alloc");
+        return NULL;
+    }
+    sm_object *o = sm_object_new(isa);
+    if (o)
+        o->uninitialised = !initialise;
+    return o;
+}
+
+sm_id sm_class_new(sm_id self, sm_sel selector) {
+    sm_id made = make(self, selector, true);
+    if (made && sm_class_at(self) == &sm_pool_class)
+        return sm_pool_init(made, selector);
+    return made;
+}
+
+sm_id sm_class_alloc(sm_id self, sm_sel selector) {
+    return make(self, selector, false);
+}
+
+sm_id sm_class_self(sm_id self, sm_sel selector) {
+    (void)selector;
+    return self;
+}
+
+sm_id sm_class_retain(sm_id self, sm_sel selector) {
+    (void)selector;
+    return self;
+}
+
+void sm_class_release(sm_id self, sm_sel selector) {
+    (void)self;
+    (void)selector;
+}
+
+sm_bool sm_class_responds(sm_id self, sm_sel selector, sm_sel asked) {
+    (void)selector;
+    return asked && sm_method_of(self, asked) != NULL;
+}
+
+sm_bool sm_class_instances_respond(sm_id self, sm_sel selector, sm_sel asked) {
+    (void)selector;
+    return asked && find(sm_class_at(self), false, asked) != NULL;
+}
+
+sm_id sm_object_init(sm_id self, sm_sel selector) {
+    sm_object *o = self;
+    if (atomic_load(&o->isa)->flags & SM_CLASS_INIT) {
+        sm_violation(SM_CALL, "objects of this class need an init... method of their own");
+        sm_release(self);
+        return NULL;
+    }
+    o->uninitialised = false;
+    return self;
+}
+
+sm_id sm_object_retain(sm_id self, sm_sel selector) {
+    (void)selector;
+    return sm_retain(self);
+}
+
+void sm_object_release(sm_id self, sm_sel selector) {
+    if (!sm_try_release(self))
+        sm_violation(SM_CALL, "the object is released more often than it was retained");
+}
+
+sm_id sm_object_autorelease(sm_id self, sm_sel selector) {
+    (void)selector;
+    return sm_autorelease(self);
+}
+
+sm_uint sm_object_retain_count(sm_id self, sm_sel selector) {
+    (void)selector;
+    return (uint32_t)atomic_load(&((sm_object *)self)->refs);
+}
+
+sm_bool sm_object_responds(sm_id self, sm_sel selector, sm_sel asked) {
+    (void)selector;
+    return asked && sm_method_of(self, asked) != NULL;
+}
+
+sm_id sm_object_class(sm_id self, sm_sel selector) {
+    (void)selector;
+    return sm_class_object(atomic_load(&((sm_object *)self)->isa));
+}
+
+sm_bool sm_object_is_kind(sm_id self, sm_sel selector, sm_id isa) {
+    (void)selector;
+    return sm_is_kind(self, sm_class_at(isa)) && isa;
+}
+
+sm_bool sm_object_is_equal(sm_id self, sm_sel selector, sm_id other) {
+    (void)selector;
+    return self == other;
+}
+
+sm_id sm_object_description(sm_id self, sm_sel selector) {
+    (void)selector;
+    char text[300];
+    const char *label = sm_is_kind(self, &sm_labelled_class) ? ((sm_labelled *)self)->label : NULL;
+    snprintf(text, sizeof text, "<%s: %p>%s%.200s", atomic_load(&((sm_object *)self)->isa)->name, self,
+             label ? " " : "", label ? label : "");
+    return sm_string(text);
 }

@@ -1,6 +1,8 @@
 /* The Metal driver: devices, memory, command buffers. */
 #include "device/gpu/metal/metal.h"
 
+#include "softmetal/objc.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -236,8 +238,11 @@ static ml_status metal_wait(void *commands, double *gpu_us) {
     ml_status status = ML_OK;
     if (SEND(ml_uint, c->buffer, status) == STATUS_ERROR) {
         ml_id error = SEND(ml_id, c->buffer, error);
-        const bool memory = SEND(ml_int, error, code) == ERROR_OUT_OF_MEMORY;
-        status = ml_objc_fail(memory ? ML_ERR_MEMORY : ML_ERR_DEVICE, "a command buffer failed", error);
+        const ml_int code = SEND(ml_int, error, code);
+        status = ml_objc_fail(code == ERROR_OUT_OF_MEMORY   ? ML_ERR_MEMORY
+                              : code == SM_OBJC_ERROR_CHECK ? ML_ERR_CHECK
+                                                            : ML_ERR_DEVICE,
+                              "a command buffer failed", error);
     }
     *gpu_us = 0; /* a command buffer that failed has no times */
     if (status == ML_OK)
