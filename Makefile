@@ -40,6 +40,9 @@ endef
 .venv-test/.done: $(SOURCES)
 	$(call venv,.venv-test)
 	.venv-test/bin/python -m pip install -q '.[test]' meson ninja meson-python
+	@# Strict mode asks a clang: that of the system, else the one in ziglang.
+	@command -v clang >/dev/null || .venv-test/bin/python -m pip install -q ziglang==0.17.0 || \
+		echo "neither clang nor ziglang: strict mode is not tested"
 	@touch $@
 
 .venv-bench/.done: $(SOURCES)
@@ -68,7 +71,7 @@ sweep: .venv-sweep/.done
 
 test: .venv-test/.done
 	tools/c_tests.sh .venv-test build-test
-	.venv-test/bin/python -m pytest -rs
+	PATH="$$PWD/.venv-test/bin:$$PATH" .venv-test/bin/python -m pytest -rs
 
 lint: .venv-lint/.done
 	tools/lint.sh .venv-lint

@@ -97,6 +97,11 @@ bool ml_gpu_is_vector(const ml_view *v, int unit) {
     return true;
 }
 
+int64_t ml_gpu_clamp_offset(int64_t offset) {
+    const int64_t limit = (int64_t)1 << 61;
+    return offset > limit ? limit : offset < -limit ? -limit : offset;
+}
+
 ml_gpu_type ml_gpu_type_of(ml_dtype dtype) {
     return dtype == ML_F32 ? ML_GPU_TYPE_F32 : dtype == ML_F16 ? ML_GPU_TYPE_F16 : ML_GPU_TYPE_BF16;
 }
@@ -138,22 +143,20 @@ static ml_status make_pipeline(const ml_cache_key *key, void *arg, ml_cacheable 
     return ML_OK;
 }
 
-static void put(ml_cache_key *key, const void *bytes, size_t n) {
+void ml_gpu_key_put(ml_cache_key *key, const void *bytes, size_t n) {
     memcpy(key->bytes + key->size, bytes, n);
     key->size = (uint8_t)(key->size + n);
 }
 
-enum { KEY_PIPELINE = 0x80, KEY_GEMM = 0x81 }; /* operations have smaller numbers (dispatch/key.c) */
-
 /* The function and every constant: their number and order belong to the function, so values are enough. */
 static void make_key(const ml_gpu_encoding *e, const char *function, ml_gpu_type type, ml_cache_key *key) {
-    const uint8_t head[3] = {KEY_PIPELINE, (uint8_t)type, (uint8_t)e->n_constants};
+    const uint8_t head[3] = {ML_GPU_KEY_PIPELINE, (uint8_t)type, (uint8_t)e->n_constants};
     key->size = 0;
-    put(key, head, sizeof head);
-    put(key, &e->variant, sizeof e->variant); /* as its functions' names: it lives as long as the device */
-    put(key, &function, sizeof function);
+    ml_gpu_key_put(key, head, sizeof head);
+    ml_gpu_key_put(key, &e->variant, sizeof e->variant); /* as its functions' names: it lives as long as the device */
+    ml_gpu_key_put(key, &function, sizeof function);
     for (int i = 0; i < e->n_constants; i++)
-        put(key, &e->constants[i].value, 1);
+        ml_gpu_key_put(key, &e->constants[i].value, 1);
 }
 
 static void expand(char *name, size_t size, const char *function, ml_gpu_type type) {

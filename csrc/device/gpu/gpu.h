@@ -77,6 +77,12 @@ void ml_gpu_threads(ml_gpu_encoding *e, int x, int y, int z);
  * variant's. */
 ml_status ml_gpu_run(ml_gpu_encoding *e, const char *function, ml_gpu_type type);
 
+/* Query offsets beyond +-2^61 see all or nothing all the same. */
+int64_t ml_gpu_clamp_offset(int64_t offset);
+/* Keys of what a device prepares begin with one of these; those of operations are smaller (dispatch/key.c). */
+enum { ML_GPU_KEY_PIPELINE = 0x80, ML_GPU_KEY_GEMM = 0x81 };
+void ml_gpu_key_put(ml_cache_key *key, const void *bytes, size_t n);
+
 /* Whether groups of four elements along dim `unit` (the unit-stride dim) of v begin at multiples of four elements. */
 bool ml_gpu_is_vector(const ml_view *v, int unit);
 ml_gpu_type ml_gpu_type_of(ml_dtype dtype);

@@ -2,8 +2,6 @@
 #include "device/gpu/gpu.h"
 #include "dispatch/gpu_layout.h"
 
-#define OFFSET_LIMIT ((int64_t)1 << 61)
-
 static ml_gpu_heads heads_of(const ml_view *v, int64_t offset) {
     int64_t s[4];
     for (int d = 0; d < 4; d++)
@@ -91,10 +89,8 @@ ml_status ml_gpu_encode_sdpa(ml_gpu_encoding *e) {
                      .keys_per_split = (int32_t)splits.keys,
                      .scale = p->scale,
                      .softcap = p->softcap,
+                     .query_offset = ml_gpu_clamp_offset(p->query_offset),
                      .window = p->window};
-    g.query_offset = p->query_offset > OFFSET_LIMIT    ? OFFSET_LIMIT
-                     : p->query_offset < -OFFSET_LIMIT ? -OFFSET_LIMIT
-                                                       : p->query_offset;
     const ml_gpu_type type = ml_gpu_type_of(e->args->op->in[ML_IN_K].dtype);
     const int64_t rows = p->heads_q / p->heads_kv * p->len_q; /* that share a key/value head */
     const size_t partial_bytes = (size_t)ml_gpu_sdpa_scratch_bytes(p);

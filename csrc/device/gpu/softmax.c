@@ -1,12 +1,6 @@
 /* Softmax: one threadgroup for each row. */
 #include "device/gpu/gpu.h"
 
-#define OFFSET_LIMIT ((int64_t)1 << 61) /* query offsets beyond it see all or nothing all the same */
-
-static int64_t clamp_offset(int64_t offset) {
-    return offset > OFFSET_LIMIT ? OFFSET_LIMIT : offset < -OFFSET_LIMIT ? -OFFSET_LIMIT : offset;
-}
-
 static void row_strides(const ml_view *v, int64_t strides[ML_GPU_ROW_DIMS], int64_t *step) {
     for (int d = 0; d < v->ndim - 1; d++)
         strides[d] = v->shape[d] > 1 ? v->strides[d] : 0;
@@ -51,7 +45,7 @@ ml_status ml_gpu_encode_softmax(ml_gpu_encoding *e) {
                         .ndim = x.ndim - 1,
                         .scale = p->scale,
                         .softcap = p->softcap,
-                        .query_offset = clamp_offset(p->query_offset),
+                        .query_offset = ml_gpu_clamp_offset(p->query_offset),
                         .window = p->window};
     for (int d = 0; d < ML_GPU_ROW_DIMS; d++)
         g.shape[d] = d < x.ndim - 1 ? (int32_t)x.shape[d] : 1;

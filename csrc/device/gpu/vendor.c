@@ -39,27 +39,22 @@ static ml_status make_gemm(const ml_cache_key *key, void *arg, ml_cacheable **ou
     return ML_OK;
 }
 
-static void put(ml_cache_key *key, const void *bytes, size_t n) {
-    memcpy(key->bytes + key->size, bytes, n);
-    key->size = (uint8_t)(key->size + n);
-}
-
 static void put_matrix(ml_cache_key *key, const ml_gpu_gemm_matrix *m) {
     const uint32_t row_bytes = (uint32_t)m->row_bytes;
-    put(key, &row_bytes, sizeof row_bytes);
-    put(key, &m->matrix_bytes, sizeof m->matrix_bytes);
+    ml_gpu_key_put(key, &row_bytes, sizeof row_bytes);
+    ml_gpu_key_put(key, &m->matrix_bytes, sizeof m->matrix_bytes);
 }
 
 /* What the kernel and the descriptors are made from: sizes, flags, factors and distances. */
 static void make_key(const ml_gpu_gemm *g, ml_cache_key *key) {
-    const uint8_t head[2] = {0x81, (uint8_t)((unsigned)g->transpose_a | (unsigned)g->transpose_b << 1 |
-                                             (unsigned)g->a.dtype << 2 | (unsigned)g->out.dtype << 5)};
+    const uint8_t head[2] = {ML_GPU_KEY_GEMM, (uint8_t)((unsigned)g->transpose_a | (unsigned)g->transpose_b << 1 |
+                                                        (unsigned)g->a.dtype << 2 | (unsigned)g->out.dtype << 5)};
     const uint32_t sizes[4] = {(uint32_t)g->m, (uint32_t)g->n, (uint32_t)g->k, (uint32_t)g->batch};
     key->size = 0;
-    put(key, head, sizeof head);
-    put(key, sizes, sizeof sizes);
-    put(key, &g->alpha, sizeof g->alpha);
-    put(key, &g->beta, sizeof g->beta);
+    ml_gpu_key_put(key, head, sizeof head);
+    ml_gpu_key_put(key, sizes, sizeof sizes);
+    ml_gpu_key_put(key, &g->alpha, sizeof g->alpha);
+    ml_gpu_key_put(key, &g->beta, sizeof g->beta);
     put_matrix(key, &g->a);
     put_matrix(key, &g->b);
     put_matrix(key, &g->out);
@@ -97,6 +92,9 @@ static ml_status run_gemm(ml_gpu_encoding *e, const operands *o, ml_gpu_gemm *g)
         !matrix_of(&o->out, &g->out, &out_transposed) || out_transposed)
         return ml_fail(ML_ERR_UNSUPPORTED, "matmul: the vendor's kernels take contiguous rows or columns only");
     const int d = o->out.ndim - 3;
+    if (g->m > INT32_MAX || g->n > INT32_MAX || g->k > INT32_MAX || g->batch > INT32_MAX)
+        return ml_fail(ML_ERR_UNSUPPORTED, "matmul: M=%lld N=%lld K=%lld are beyond what the vendor's kernels count",
+                       (long long)g->m, (long long)g->n, (long long)g->k);
     ml_gpu_gemm_matrix *const m[3] = {&g->a, &g->b, &g->out};
     const ml_view *const v[3] = {&o->a, &o->b, &o->out};
     for (int i = 0; i < 3; i++)
