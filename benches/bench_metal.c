@@ -46,7 +46,7 @@ static ml_status measure(void *device, const ml_gpu_pipeline pipelines[2], void 
             if (driver->dispatch(commands, &launch) != ML_OK)
                 return ML_ERR_DEVICE;
         }
-        rounds[r] = (now_ns() - start) / DISPATCHES;
+        rounds[r] = (now_ns() - start) / (double)DISPATCHES;
         driver->release(commands);
     }
     qsort(rounds, ROUNDS, sizeof *rounds, by_value);
