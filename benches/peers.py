@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from metallic.sweep import machine, output, runner, show, suites
-from metallic.sweep.suites import DTYPES, Case, Matmul, Sdpa, Softmax
+from metallic.sweep.suites import DTYPES, Block, Case, Matmul, Sdpa, Softmax
 
 PEERS = ("numpy", "torch", "onnxruntime", "mlx")
 F32, F16, BF16 = DTYPES
@@ -83,6 +83,17 @@ GROUPS = [
         "attention, prefill",
         tuple(Sdpa(1, 14, 2, s, s, 64, causal=True) for s in (128, 512, 1024, 2048)),
         {F32: (1.3, 1.6), F16: (1.4, 1.8), BF16: (1.8, 2.5)},
+    ),
+    Group(
+        "norms, activations",
+        (
+            Block("layer_norm", 512, 896),
+            Block("rms_norm", 512, 896),
+            Block("gelu", 512, 4864),
+            Block("gelu_tanh", 512, 4864),
+            Block("silu", 512, 4864),
+        ),
+        dict.fromkeys(DTYPES, (1.0, 1.4)),
     ),
     Group(
         "softmax",

@@ -22,6 +22,7 @@ BACKENDS = {
     "matmul": ("auto", "mlx", "mps", "gemv", "custom"),
     "softmax": ("auto", "vec", "block"),
     "sdpa": ("auto", "vector", "tiled", "composed"),
+    "block": ("auto",),
 }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 MAX_BYTES = (1 << 31) - (1 << 20)
 _ELEMENT = {"float32": 1, "float16": 10}  # TensorProto.DataType
-_INT, _FLOAT = 2, 1  # AttributeProto.AttributeType
+_INT, _FLOAT, _STRING = 2, 1, 3  # AttributeProto.AttributeType
 
 
 def _varint(value: int) -> bytes:
@@ -43,9 +43,10 @@ def _attribute(name: str, value: int | float) -> bytes:
     return _bytes(1, name) + _float(2, value) + _number(20, _FLOAT)
 
 
-def _node(op: str, inputs: list[str], attributes: dict[str, int | float]) -> bytes:
+def _node(op: str, inputs: list[str], attributes: dict[str, int | float], domain: str = "") -> bytes:
     parts = [_bytes(1, name) for name in inputs] + [_bytes(2, "out"), _bytes(4, op)]
-    return b"".join(parts + [_bytes(5, _attribute(name, value)) for name, value in attributes.items()])
+    parts += [_bytes(5, _attribute(name, value)) for name, value in attributes.items()]
+    return b"".join(parts + ([_bytes(7, domain)] if domain else []))
 
 
 def _value_info(name: str, shape: tuple[int, ...], dtype: np.dtype) -> bytes:
@@ -92,6 +93,30 @@ def build_attention(shapes: dict[str, tuple[int, ...]], causal: bool, out: tuple
     return _model(_node("Attention", ["q", "k", "v"], {"is_causal": int(causal)}), shapes, {}, out, dtype, opset=23)
 
 
+BLOCKS = {
+    "layer_norm": ("LayerNormalization", 17, ""),
+    "rms_norm": ("RMSNormalization", 23, ""),
+    "gelu": ("Gelu", 20, ""),
+    "gelu_tanh": ("Gelu", 20, ""),
+    "silu": ("QuickGelu", 20, "com.microsoft"),  # x / (1 + exp(-alpha x))
+    "rope": ("RotaryEmbedding", 23, ""),
+}
+
+
+def build_block(case, eps: float, dtype: np.dtype, held: dict[str, np.ndarray]) -> bytes:
+    """A model of one norm, activation or rotary embedding that computes out from x, with `held` as initializers."""
+    op, opset, domain = BLOCKS[case.kind]
+    attributes: dict[str, int | float] = {}
+    if eps:
+        attributes = {"epsilon": eps}
+    elif domain:
+        attributes = {"alpha": 1.0}
+    node = _node(op, ["x", *held], attributes, domain)
+    if case.kind == "gelu_tanh":
+        node += _bytes(5, _bytes(1, "approximate") + _bytes(4, "tanh") + _number(20, _STRING))
+    return _model(node, {"x": case.out_shape()}, held, case.out_shape(), dtype, opset=opset, domain=domain)
+
+
 def _model(
     node: bytes,
     fed: dict[str, tuple[int, ...]],
@@ -100,10 +125,13 @@ def _model(
     dtype: np.dtype,
     *,
     opset: int = 13,
+    domain: str = "",
 ) -> bytes:
     """One node; `fed` are the shapes of its inputs, `held` its initializers; all of one dtype."""
     graph = _bytes(1, node) + _bytes(2, "case")
     graph += b"".join(_bytes(5, _tensor(name, array)) for name, array in held.items())
     graph += b"".join(_bytes(11, _value_info(name, shape, dtype)) for name, shape in fed.items())
     graph += _bytes(12, _value_info("out", out, dtype))
-    return _number(1, 8 if opset < 23 else 11) + _bytes(7, graph) + _bytes(8, _number(2, opset))
+    extra = _bytes(8, _bytes(1, domain) + _number(2, 1)) if domain else b""
+    version = 8 if opset < 20 else 10 if opset < 23 else 11
+    return _number(1, version) + _bytes(7, graph) + _bytes(8, _number(2, opset)) + extra

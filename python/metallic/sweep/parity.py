@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import op_sdpa, op_softmax
+from . import op_blocks, op_sdpa, op_softmax
 
 U32 = 2.0**-24
 ROUND = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
@@ -41,6 +41,9 @@ def reference(case, dtype: str, inputs: dict[str, np.ndarray]) -> tuple[np.ndarr
     if case.op == "softmax":
         value, error = op_softmax.reference(case, _wide(inputs["x"]))
         return value, error + ROUND[dtype] * (value + error) + TINY[dtype]
+    if case.op == "block":
+        value, error = op_blocks.reference(case, {name: _wide(x) for name, x in inputs.items()}, dtype)
+        return value, error + ROUND[dtype] * (np.abs(value) + error) + TINY[dtype]
     if case.op == "sdpa":
         value, error = op_sdpa.reference(case, inputs)
         return value, error + ROUND[dtype] * (np.abs(value) + error) + TINY[dtype]

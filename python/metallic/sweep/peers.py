@@ -16,9 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from . import data, op_sdpa, op_softmax
+from . import data, op_blocks, op_sdpa, op_softmax
 
-OTHERS = {"softmax": op_softmax, "sdpa": op_sdpa}  # operations besides matmul: a function per library
+OTHERS = {
+    "softmax": op_softmax,
+    "sdpa": op_sdpa,
+    "block": op_blocks,
+}  # operations besides matmul: a function per library
 
 
 class Gap(Exception):

@@ -196,10 +196,71 @@ class Sdpa:
         return 4 * self.batch * pairs * self.dim
 
 
-Case = Matmul | Softmax | Sdpa
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """What stands between the products of a transformer, over x [rows, cols].
+
+    kind: layer_norm (with weight and bias), rms_norm (with weight), gelu, gelu_tanh, silu, swiglu (gate and up), rope
+    (x [1, heads, rows, cols], halves).
+    """
+
+    kind: str
+    rows: int
+    cols: int
+    heads: int = 1
+
+    op = "block"
+    k = 0
+
+    @property
+    def m(self) -> int:
+        return self.rows
+
+    @property
+    def n(self) -> int:
+        return self.cols
+
+    @property
+    def batch(self) -> int:
+        return self.heads if self.kind == "rope" else 0
+
+    @property
+    def label(self) -> str:
+        return f"{self.kind} " + (f"{self.heads}x" if self.kind == "rope" else "") + f"{self.rows}x{self.cols}"
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes = {"x": self.out_shape()}
+        if self.kind in ("layer_norm", "rms_norm"):
+            shapes["weight"] = (self.cols,)
+        if self.kind == "layer_norm":
+            shapes["bias"] = (self.cols,)
+        if self.kind == "swiglu":
+            shapes["up"] = self.out_shape()
+        return shapes
+
+    def out_shape(self) -> tuple[int, ...]:
+        return (1, self.heads, self.rows, self.cols) if self.kind == "rope" else (self.rows, self.cols)
+
+    def bytes(self, dtype: str) -> int:
+        """Every operand read once, the result written once."""
+        elements = self.heads * self.rows * self.cols
+        for shape in self.shapes().values():
+            size = 1
+            for dim in shape:
+                size *= dim
+            elements += size
+        return elements * ITEMSIZE[dtype]
+
+    def flops(self) -> int:
+        """As in the cost model."""
+        each = {"layer_norm": 7, "rms_norm": 4, "gelu": 40, "gelu_tanh": 35, "silu": 30, "swiglu": 31, "rope": 3}
+        return each[self.kind] * self.heads * self.rows * self.cols
+
+
+Case = Matmul | Softmax | Sdpa | Block
 # What a software device computes in about a tenth of a second.
 SOFTWARE_FLOPS = 32 << 20
-KINDS = {kind.op: kind for kind in (Matmul, Softmax, Sdpa)}
+KINDS = {kind.op: kind for kind in (Matmul, Softmax, Sdpa, Block)}
 
 
 def pack(case: Case) -> dict:
@@ -214,7 +275,7 @@ def unpack(packed: dict) -> Case:
 
 def _halved(case: Case) -> Case:
     """Half as much of what there is most of: rows and columns of a product before its inner dimension, keys of an
-    attention, rows of a softmax before keys. The case itself where nothing is left to halve."""
+    attention, rows of a softmax or block before the rest. The case itself where nothing is left to halve."""
     if isinstance(case, Matmul):
         name = max(("batch", "n", "m"), key=lambda n: getattr(case, n))
         names = [name] if getattr(case, name) > 64 else ["k"]
@@ -222,6 +283,8 @@ def _halved(case: Case) -> Case:
         names = ["rows", "queries"] if case.queries else ["rows"]
         if case.rows < 16:
             names = ["inner"] if case.inner >= 16 else ["seq_k"]
+    elif isinstance(case, Block):
+        names = ["rows"] if case.rows >= 16 else ["cols"]
     else:
         names = ["q_len", "seq_k"] if case.q_len > 1 else ["seq_k"]
     if min(getattr(case, name) for name in names) < 16:
@@ -321,6 +384,16 @@ def _qwen25_attention() -> Iterable[Case]:
     yield Softmax(7168, 512)
 
 
+def _blocks() -> Iterable[Case]:
+    # Qwen2.5-0.5B: a token and a prompt.
+    for rows in (1, 512):
+        for kind in ("layer_norm", "rms_norm"):
+            yield Block(kind, rows, 896)
+        for kind in ("gelu", "gelu_tanh", "silu", "swiglu"):
+            yield Block(kind, rows, 4864)
+        yield Block("rope", rows, 64, heads=14)
+
+
 @dataclasses.dataclass(frozen=True)
 class Suite:
     about: str
@@ -340,5 +413,6 @@ SUITES = {
     ),
     "sdpa": Suite("attention: decode and prefill", _sdpa, ("auto", "vector", "tiled", "composed"), "sdpa"),
     "qwen25_attention": Suite("attention and softmax of Qwen2.5-0.5B", _qwen25_attention, ("auto",), "sdpa"),
+    "blocks": Suite("norms, activations and rotary positions of Qwen2.5-0.5B", _blocks, ("auto",), "block"),
     "mlx_vs_mps_matmul": Suite("our tiled GEMM against the vendor's", _mlx_vs_mps_matmul, ("mlx", "mps")),
 }
