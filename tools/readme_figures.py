@@ -15,7 +15,7 @@ from metallic.sweep import show, suites
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- figures: tools/readme_figures.py -->", "<!-- end of figures -->"
-COMMAND = "metallic sweep --suite qwen25 --dtype f32,f16,bf16 --peers numpy --json FILE"
+COMMAND = "metallic sweep --suite qwen25 --suite qwen25_attention --dtype f32,f16,bf16 --peers numpy --json FILE"
 TOLERATED = 1 / 8  # share of the rows that may have been disturbed
 HEADER = """\
 | case | dtype | metallic | NumPy | ratio | of the ceiling | error / bound | impl |
@@ -48,7 +48,7 @@ def figures(content: dict) -> str:
         cells += [f"{ours['fraction']:.2f} {ours['ceiling']}", f"{ours['parity']:.2g}", f"`{ours['impl']}`"]
         lines.append(f"| {' | '.join(cells)} |")
     notes = {row["note"] for row in content["rows"] if row["library"] == "numpy" and row.get("note")}
-    lines += ["", "~: spread over 10 % of the median.", *(f"NumPy, bf16: {note}." for note in sorted(notes))]
+    lines += ["", "~: spread over 10 % of the median.", *(f"NumPy: {note}." for note in sorted(notes))]
     return "\n".join(lines)
 
 
