@@ -8,6 +8,7 @@
  *   v_even_of, v_odd_of     every other one of them
  *   v_unzip(a, b, &even, &odd) the same of two vectors; v_zip(even, odd, &a, &b) back
  *   v_narrow_f16, v_narrow_bf16 (W elements)
+ *   v_transpose4(to, to_ld, from, from_ld) to[i * to_ld + j] = from[j * from_ld + i] for i, j < 4 (x86: below)
  *   v_sum4(a, b, c, d, out) out[0..3] = the sums of four vectors; how each is formed depends on nothing else
  *   DOT_COLS, dot_rows(dt, n), dot_chains(n)  most columns of a tile; its rows; accumulators along k for each sum
  *   dot_keeps(sums)  whether a tile with so many sums has a register to spare for an operand that several products use
@@ -28,6 +29,13 @@
 ML_INLINE const void *at(const void *p, int dt, int64_t index) {
     return (const char *)p + index * (int64_t)(dt == ML_F32 ? sizeof(float) : sizeof(uint16_t));
 }
+
+/* A variable of inline assembly in a vector register. */
+#if defined(__aarch64__)
+#define IN_VECTOR "+w"
+#else
+#define IN_VECTOR "+v"
+#endif
 
 /* W elements as f32, and count < W of them followed by zeros. */
 ML_INLINE vf load_w(const void *p, int dt) {
@@ -62,7 +70,7 @@ typedef struct dot_shape { /* constants of an instance */
  * not products, become the limit. */
 ML_INLINE vf keep(vf v, dot_shape t) {
     if (dot_keeps(t.rows * t.n))
-        __asm__("" : "+v"(v));
+        __asm__("" : IN_VECTOR(v));
     return v;
 }
 
@@ -77,7 +85,7 @@ ML_INLINE void dot_unit(dot_sums *s, dot_shape t, int chain, const void *w, int6
         }
         ML_UNROLL for (int r = 0; r < t.rows; r++) {
             vw words = v_load_words(at(w, t.dt, r * ldw));
-            __asm__("" : "+v"(words)); /* one load for both halves; see keep() */
+            __asm__("" : IN_VECTOR(words)); /* one load for both halves; see keep() */
             const vf even = v_even_of(words), odd = v_odd_of(words);
             ML_UNROLL for (int j = 0; j < t.n; j++) {
                 vf *acc = s->acc[r][j];
@@ -245,7 +253,7 @@ ML_INLINE void axpy_tile(const ml_gemv_block *b, int dt, int vectors, int n, int
         ML_UNROLL for (int v = 0; v < vectors; v += unit) {
             if (pairs) {
                 vw words = v_load_words(at(w, dt, v * W));
-                __asm__("" : "+v"(words));
+                __asm__("" : IN_VECTOR(words));
                 wv[v] = v_even_of(words);
                 wv[v + 1] = v_odd_of(words);
             } else {
@@ -409,20 +417,24 @@ static void store_run(void *dst, const float *src, ml_dtype dt, int64_t stride, 
 
 /* ---- packing ----------------------------------------------------------------------------------------------------- */
 
+#if defined(__x86_64__)
+ML_INLINE void v_transpose4(float *to, int64_t to_ld, const float *from, int64_t from_ld) {
+    __m128 a = _mm_loadu_ps(from), b = _mm_loadu_ps(from + from_ld);
+    __m128 c = _mm_loadu_ps(from + 2 * from_ld), d = _mm_loadu_ps(from + 3 * from_ld);
+    _MM_TRANSPOSE4_PS(a, b, c, d);
+    _mm_storeu_ps(to, a);
+    _mm_storeu_ps(to + to_ld, b);
+    _mm_storeu_ps(to + 2 * to_ld, c);
+    _mm_storeu_ps(to + 3 * to_ld, d);
+}
+#endif
+
 /* d[j * 32 + i] = rows[i * n + j]: 4 x 4 at a time. */
 static void transpose_block(float *d, const float *rows, int n) {
     int j = 0;
     for (; j + 4 <= n; j += 4) {
-        for (int i = 0; i < ML_GEMV_X_BLOCK; i += 4) {
-            __m128 a = _mm_loadu_ps(rows + i * n + j), b = _mm_loadu_ps(rows + (i + 1) * n + j);
-            __m128 c = _mm_loadu_ps(rows + (i + 2) * n + j), e = _mm_loadu_ps(rows + (i + 3) * n + j);
-            _MM_TRANSPOSE4_PS(a, b, c, e);
-            float *to = d + j * ML_GEMV_X_BLOCK + i;
-            _mm_storeu_ps(to, a);
-            _mm_storeu_ps(to + ML_GEMV_X_BLOCK, b);
-            _mm_storeu_ps(to + 2 * ML_GEMV_X_BLOCK, c);
-            _mm_storeu_ps(to + 3 * ML_GEMV_X_BLOCK, e);
-        }
+        for (int i = 0; i < ML_GEMV_X_BLOCK; i += 4)
+            v_transpose4(d + j * ML_GEMV_X_BLOCK + i, ML_GEMV_X_BLOCK, rows + i * n + j, n);
     }
     for (; j < n; j++) {
         for (int i = 0; i < ML_GEMV_X_BLOCK; i++)
