@@ -14,7 +14,7 @@ PYTHON ?= python3
 SHORT ?=
 SWEEP ?= --suite qwen25 --suite qwen25_attention --dtype f32,f16,bf16 --peers numpy
 PEERS ?= numpy,torch,onnxruntime,mlx
-SUITES := qwen25 qwen25_attention matmul_dispatcher matmul_dispatcher_smalln mlx_vs_mps_matmul softmax_dispatcher sdpa
+SUITES := qwen25 qwen25_attention matmul_dispatcher matmul_dispatcher_smalln mlx_vs_mps_matmul softmax_dispatcher sdpa blocks
 
 # An active environment, or variables set for another Python, must not leak into ours.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
