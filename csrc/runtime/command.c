@@ -343,18 +343,35 @@ static ml_status record_alone(ml_context *ctx, ml_encode_args *args, bool wait, 
     return status == ML_OK ? check_range(args) : status;
 }
 
+static bool uses_foreign_memory(const ml_op *op) {
+    return any_flag(op, ML_BUF_BORROWED, ML_BUF_BORROWED | ML_BUF_EXPORTED);
+}
+
+/* What a call has recorded so far, now. */
+static ml_status complete_batch(ml_batch *b) {
+    ml_command *c = b->command;
+    atomic_fetch_add(&c->refs, 1);
+    commit_batch(b);
+    const ml_status status = await_command(c);
+    release_command(c);
+    return status;
+}
+
 static ml_status record_staged(ml_context *ctx, ml_thread *t, ml_encode_args *args, double *device_us) {
     ml_batch *b = find(t, ctx);
+    const bool later = b && !b->is_call;
     ml_staging *s = malloc(sizeof *s);
     if (!s)
         return ml_fail(ML_ERR_MEMORY, "out of memory to copy operands");
     const ml_op *op = args->op;
-    ml_status status = ml_staging_begin(s, ctx, op, b != NULL);
+    ml_status status = ml_staging_begin(s, ctx, op, later);
     args->op = &s->op;
     t->copied_bytes += s->copied_bytes;
     if (status == ML_OK)
         status = b ? record_in_batch(ctx, b, args) : record_alone(ctx, args, true, device_us);
-    if (status == ML_OK && !b)
+    if (status == ML_OK && b && b->is_call && ml_staging_writes_back(s))
+        status = complete_batch(b);
+    if (status == ML_OK && !later)
         ml_staging_copy_back(s);
     args->op = op;
     ml_staging_end(s);
@@ -365,17 +382,19 @@ static ml_status record_staged(ml_context *ctx, ml_thread *t, ml_encode_args *ar
 static ml_status record_gpu(ml_context *ctx, ml_thread *t, ml_encode_args *args, double *device_us) {
     ML_TRY(ml_context_check_process(ctx));
     ml_batch *b = find(t, ctx);
-    if (b && any_flag(args->op, 0, ML_BUF_EXPORTED | ML_BUF_BORROWED))
+    const bool later = b && !b->is_call;
+    if (later && any_flag(args->op, 0, ML_BUF_EXPORTED | ML_BUF_BORROWED))
         return ml_fail(ML_ERR_VALUE,
                        "%s: out shares memory with NumPy or another library, which a batch cannot write: it is not "
                        "complete when the call returns",
                        ml_op_name(args->op->kind));
-    if (__builtin_expect(ml_staging_needed(args->op, b != NULL), 0))
+    if (b && b->is_call)
+        b->must_wait = b->must_wait || uses_foreign_memory(args->op);
+    if (__builtin_expect(ml_staging_needed(args->op, later), 0))
         return record_staged(ctx, t, args, device_us);
     if (b)
         return record_in_batch(ctx, b, args);
-    const bool borrowed = any_flag(args->op, ML_BUF_BORROWED, ML_BUF_BORROWED | ML_BUF_EXPORTED);
-    return record_alone(ctx, args, borrowed || device_us, device_us);
+    return record_alone(ctx, args, uses_foreign_memory(args->op) || device_us, device_us);
 }
 
 ml_status ml_command_record(ml_context *ctx, ml_thread *t, ml_encode_args *args, double *device_us) {
@@ -424,6 +443,47 @@ ml_status ml_batch_end(ml_context *ctx) {
     if (--b->depth == 0)
         close_batch(t, b);
     return ML_OK;
+}
+
+ml_status ml_command_group_begin(ml_context *ctx, ml_thread *t) {
+    if (ctx->device->kind == ML_DEVICE_CPU || find(t, ctx))
+        return ML_OK;
+    ML_TRY(reap(ctx, false));
+    ML_TRY(ml_batch_begin(ctx));
+    find(t, ctx)->is_call = true;
+    return ML_OK;
+}
+
+/* Nothing of c runs. */
+static void drop_command(ml_command *c) {
+    finish(c);
+    lock();
+    c->open = false;
+    pthread_cond_broadcast(&committed);
+    unlock();
+    release_command(c);
+}
+
+ml_status ml_command_group_end(ml_context *ctx, ml_thread *t, ml_status status, double *device_us) {
+    ml_batch *b = find(t, ctx);
+    if (!b || !b->is_call)
+        return status;
+    ml_command *c = b->command;
+    if (c && status != ML_OK) {
+        b->command = NULL;
+        drop_command(c);
+    }
+    const bool wait = c && status == ML_OK && (b->must_wait || device_us);
+    if (wait)
+        atomic_fetch_add(&c->refs, 1);
+    close_batch(t, b);
+    if (!wait)
+        return status;
+    status = await_command(c);
+    if (device_us)
+        *device_us = c->device_us;
+    release_command(c);
+    return status;
 }
 
 ml_status ml_context_synchronize(ml_context *ctx) {

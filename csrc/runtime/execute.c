@@ -22,6 +22,7 @@ typedef struct execution {
     bool explain;    /* plan only */
     double start_us; /* when wanted: of the current dispatch */
     ml_json *steps;  /* explaining a composed plan: where its parts go */
+    bool last_part;  /* of a composed plan: its command buffer ends with it */
 } execution;
 
 static ml_status run(execution *e, const ml_op *op);
@@ -92,13 +93,19 @@ static ml_status run_sdpa(execution *e, const ml_op *op) {
     ML_TRY(ml_mempool_alloc(e->ctx->pool, (size_t)elements * sizeof(float), false, &scores.buf));
     ml_lower_sdpa(op, &scores, parts);
     ml_status status = ML_OK;
-    for (int i = 0; i < ML_LOWERED_SDPA && status == ML_OK; i++)
+    for (int i = 0; i < ML_LOWERED_SDPA && status == ML_OK; i++) {
+        e->last_part = i == ML_LOWERED_SDPA - 1;
         status = run(e, &parts[i]);
+    }
+    e->last_part = false;
     ml_buffer_release(scores.buf);
     return status;
 }
 
 static ml_status run_composed(execution *e, const ml_op *op) {
+    /* One command buffer for the parts, unless the time of each is asked for, or one for each. */
+    if (!e->explain && e->prefs.submit == ML_SUBMIT_BATCHED && !e->ctx->prefs.enable_profiling)
+        ML_TRY(ml_command_group_begin(e->ctx, e->t));
     if (e->wanted)
         ml_scope_push(ml_op_name(op->kind));
     ml_status status = ML_OK;
@@ -110,7 +117,7 @@ static ml_status run_composed(execution *e, const ml_op *op) {
         status = ml_fail(ML_ERR_UNSUPPORTED, "%s: there is no composed form of it", ml_op_name(op->kind));
     if (e->wanted)
         ml_scope_pop();
-    return status;
+    return ml_command_group_end(e->ctx, e->t, status, NULL);
 }
 
 /* ---- explaining ---- */
@@ -288,6 +295,8 @@ static ml_status run_planned(execution *e, const ml_op *op, const ml_planned *pl
     const bool timed = e->wanted && (e->ctx->prefs.enable_profiling || atomic_load(&ml_metrics_profiles) > 0);
     ml_status status = ml_command_record(e->ctx, e->t, &args, timed ? &device_us : NULL);
     ml_buffer_release(args.scratch_buffer);
+    if (e->last_part && timed)
+        status = ml_command_group_end(e->ctx, e->t, status, &device_us); /* the time of all parts */
     if (__builtin_expect(e->wanted && status == ML_OK, 0)) {
         if (cpu)
             device_us = ml_metrics_now_us() - encode_start;

@@ -79,6 +79,13 @@ static void copy_elements(const ml_view *from, const ml_view *to) {
     }
 }
 
+bool ml_staging_writes_back(const ml_staging *s) {
+    for (int i = 0; i < s->op.n_out; i++)
+        if (s->copied_out[i])
+            return true;
+    return false;
+}
+
 void ml_staging_copy_back(ml_staging *s) {
     for (int i = 0; i < s->op.n_out; i++)
         if (s->copied_out[i])

@@ -19,6 +19,8 @@ typedef struct ml_staging {
 bool ml_staging_needed(const ml_op *op, bool all_borrowed);
 /* Copies inputs, and makes room for outputs. Errors: ML_ERR_MEMORY, and those of what is pending. */
 ml_status ml_staging_begin(ml_staging *s, ml_context *ctx, const ml_op *op, bool all_borrowed);
+/* Whether there is something to copy back. */
+bool ml_staging_writes_back(const ml_staging *s);
 /* After the operation is complete: results to where they belong. */
 void ml_staging_copy_back(ml_staging *s);
 void ml_staging_end(ml_staging *s);

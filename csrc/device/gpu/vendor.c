@@ -126,11 +126,19 @@ static ml_view item_of(const ml_view *v, int dims, const int64_t *index) {
     return r;
 }
 
-/* Whether a descriptor can step along dim d of every operand. */
+/* Elements from an item's first row (or column) to one behind its last. */
+static int64_t item_span(const ml_view *v) {
+    const int r = v->ndim - 2, c = v->ndim - 1;
+    const int64_t rows = v->shape[r] > 1 ? v->shape[r] * v->strides[r] : v->shape[c];
+    const int64_t columns = v->shape[c] > 1 ? v->shape[c] * v->strides[c] : v->shape[r];
+    return rows > columns ? rows : columns;
+}
+
+/* Whether a descriptor can step along dim d of every operand: items follow each other and are aligned. */
 static bool steps_along(const operands *o, int d) {
     const ml_view *const v[3] = {&o->a, &o->b, &o->out};
     for (int i = 0; i < 3; i++)
-        if (v[i]->strides[d] <= 0 || (v[i]->strides[d] * (int64_t)ml_dtype_size_of(v[i]->dtype)) % 16 != 0)
+        if (v[i]->strides[d] < item_span(v[i]) || (v[i]->strides[d] * (int64_t)ml_dtype_size_of(v[i]->dtype)) % 16 != 0)
             return false;
     return true;
 }
