@@ -56,8 +56,7 @@ class Route:
 @functools.cache
 def _context(route: Route, prefs: tuple) -> ml.Context:
     extra = {"isa": route.isa} if route.isa else {}
-    if route.device == "cpu":  # results and scratch memory are NaN before they are written
-        extra["check"] = True
+    extra["check"] = True  # results and scratch memory are NaN before they are written
     return ml.Context(route.device, matmul_backend=route.backend, **extra, **dict(prefs))
 
 

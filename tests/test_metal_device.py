@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import metallic as ml
-from parity import F16, F32, random_array
+from attention_parity import sdpa_reference
+from parity import F16, F32, LAYOUTS, assert_close, lay_out, random_array, reference_matmul
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICE = next(d for d in ml.devices() if d["name"] == "metal")
@@ -269,3 +270,95 @@ def test_a_capture_that_cannot_be_is_a_warning(tmp_path):
         timeout=120,
     )
     assert done.stdout.split() == ["[2.0]"] and done.stderr.count("METALLIC_CAPTURE") == 1, done.stderr
+
+
+def test_the_vendors_plans_are_kept():
+    """What the plan takes for a case of the vendor's runs on it, strictly; the rest is refused in the plan."""
+    strict = ml.Context("metal", matmul_backend="mps", strict=True)
+    rng = np.random.default_rng(7)
+    windows = np.lib.stride_tricks.sliding_window_view(random_array(rng, (40, 20), F32), (9, 20), axis=(0, 1))[:, 0]
+    operands = [windows, windows.swapaxes(-1, -2)]
+    operands += [lay_out(random_array(rng, (32, 9, 20), F32), layout) for layout in LAYOUTS]
+    operands += [lay_out(random_array(rng, (32, 9, 20), F32), layout)[:, :1] for layout in LAYOUTS]
+    ran = 0
+    for a in operands:
+        b = random_array(rng, (32, a.shape[-1], 6), F32)
+        for kw in ({}, {"alpha": 0.5}, {"bias": b[0, 0]}, {"activation": "relu"}, {"alpha": 0.0}):
+            x, y = (ml.array(v, device="metal", copy=False) for v in (a, b))
+            if "bias" in kw:
+                kw = {"bias": ml.array(kw["bias"], device="metal")}
+            try:
+                ml.explain(ml.matmul, x, y, ctx=strict, **kw)
+            except ml.UnsupportedError:
+                with pytest.raises(ml.UnsupportedError):
+                    ml.matmul(x, y, ctx=strict, **kw)
+                continue
+            assert not kw.keys() & {"bias", "activation"} and kw.get("alpha") != 0
+            assert_close(np.asarray(ml.matmul(x, y, ctx=strict, **kw)), *reference_matmul(a, b, **kw))
+            ran += 1
+    assert ran > 20
+
+
+def test_a_fused_attention_is_one_dispatch_and_a_composed_one_is_three_operations(ctx):
+    rng = np.random.default_rng(8)
+    q, k, v = on_device(*(random_array(rng, (1, h, n, 64), F16) for h, n in ((4, 3), (2, 65), (2, 65))))
+    settle(ctx)
+    for variant, operations in (("composed", 3), ("vector", 1), ("tiled", 1)):
+        with ml.profile() as prof:
+            np.asarray(ml.scaled_dot_product_attention(q, k, v, variant=variant, ctx=ctx))
+        assert [r["dispatches"] for r in prof.records] == [1] * operations
+        assert len({r["command_buffer"] for r in prof.records}) == 1
+        assert [r["barriers"] for r in prof.records] == [0, 1, 1][:operations]
+        assert all(r["copied_bytes"] == 0 for r in prof.records)
+        assert not {"copy", "binary"} & {r["op"] for r in prof.records}
+
+
+def test_beta_on_sliced_operands_is_one_dispatch(ctx):
+    a, b, c = (ml.array(random_array(np.random.default_rng(i), (140, 140), F32), device="metal") for i in range(3))
+    exact = reference_matmul(np.asarray(a)[3:73, 1:41], np.asarray(b)[::2, ::-1][:40, :66], alpha=0.5, beta=2.0,
+                             c=np.asarray(c)[:70, 5:71])  # fmt: skip
+    settle(ctx)
+    with ml.profile() as prof:
+        got = ml.addmm(c[:70, 5:71], a[3:73, 1:41], b[::2, ::-1][:40, :66], alpha=0.5, beta=2.0, ctx=ctx)
+        np.asarray(got)
+    assert [(r["dispatches"], r["copied_bytes"]) for r in prof.records] == [(1, 0)]
+    assert_close(np.asarray(got), *exact)
+
+
+def test_a_composed_attention_on_memory_that_is_lent(ctx):
+    """Complete when the call returns: the caller may change the operands at once, and finds the result in its array."""
+    rng = np.random.default_rng(9)
+    q, k, v = (random_array(rng, (1, h, n, 64), F32) for h, n in ((4, 3), (2, 65), (2, 65)))
+    exact, error = sdpa_reference(q, k, v)
+    page = ml.empty((1, 2, 128, 64))  # aligned as the device takes it without a copy
+    lent_k = np.asarray(page)[:, :, :65]
+    lent_k[...] = k
+    target = np.zeros((1, 4, 3, 128), F32)
+    out = ml.array(target, device="metal", copy=False)[..., ::2]
+    with ml.profile() as prof:
+        shared = ml.array(lent_k, device="metal", copy=False)
+        got = ml.scaled_dot_product_attention(q, shared, v, variant="composed", out=out, ctx=ctx)
+        lent_k[...] = np.nan
+    assert len({r["command_buffer"] for r in prof.records}) == 1 and len(prof.records) == 3
+    assert_close(target[..., ::2], exact, error)
+    assert_close(np.asarray(got), exact, error)
+    assert (target[..., 1::2] == 0).all()
+
+
+def test_a_composed_attention_that_fails_leaves_nothing_behind(tmp_path, ctx):
+    """Its first part is recorded when the second one finds no kernel: none of it runs, and nothing waits for it."""
+    manifest = json.loads((ROOT / "metal" / "variants.json").read_text())
+    for row in manifest["kernels"]:
+        if row["op"] == "softmax":
+            row["function"] = "absent_{t}"
+    path = tmp_path / "variants.json"
+    path.write_text(json.dumps(manifest))
+    broken = ml.Context("metal", variants=str(path))
+    rng = np.random.default_rng(10)
+    q, k, v = on_device(*(random_array(rng, (1, 2, n, 64), F16) for n in (3, 65, 65)))
+    for _ in range(2):
+        with pytest.raises(ml.CompileError, match="absent_f32"):
+            ml.scaled_dot_product_attention(q, k, v, variant="composed", ctx=broken)
+    got = ml.scaled_dot_product_attention(q, k, v, variant="tiled", ctx=broken)
+    assert_close(np.asarray(got), *sdpa_reference(*map(np.asarray, (q, k, v))))
+    broken.synchronize()
