@@ -3,6 +3,9 @@
  * The handlers run on a stack of their own and leave it by switching to the engine's scheduler. Signals are delivered
  * with SA_NODEFER and an empty mask, so nothing has to be restored that sigreturn would; the alternate stack counts as
  * free as soon as the stack pointer has left it. Faults elsewhere go to whoever had the signal before.
+ *
+ * A fault may come in a thread that never ran a kernel, in the middle of malloc. So the handler touches no thread-local
+ * variable: in a library that was loaded late the first use of one allocates. pthread_getspecific never does.
  */
 #include "softmetal/engine.h"
 
@@ -21,10 +24,13 @@ static const int signals[SIGNALS] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
 /* The handlers before ours. Written by sm_fault_install only, one by one, and whole before ours is in place. */
 static struct sigaction previous[SIGNALS];
 static pthread_mutex_t installing = PTHREAD_MUTEX_INITIALIZER;
-static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static _Thread_local sm_engine *active;
-static _Thread_local int chain_depth;
+static pthread_key_t active_key; /* the thread's sm_engine; made before the handlers are in place */
+
+/* The threads that are inside a handler before ours; 0: a free slot. */
+enum { CHAINING = 32 };
+static _Atomic(uintptr_t) chaining[CHAINING];
 
 static uintptr_t context_pc(const void *context) {
 #if defined(__x86_64__) && SM_HAVE_FIBERS
@@ -52,6 +58,21 @@ static uintptr_t context_sp(const void *context) {
 #endif
 }
 
+/* Notes that this thread is about to chain. False: it is chaining already. *slot NULL: all are taken. */
+static bool begin_chain(_Atomic(uintptr_t) **slot) {
+    const uintptr_t self = (uintptr_t)pthread_self();
+    *slot = NULL;
+    for (int i = 0; i < CHAINING; i++)
+        if (atomic_load(&chaining[i]) == self)
+            return false;
+    for (int i = 0; i < CHAINING && !*slot; i++) {
+        uintptr_t none = 0;
+        if (atomic_compare_exchange_strong(&chaining[i], &none, self))
+            *slot = &chaining[i];
+    }
+    return true;
+}
+
 /* Hands the signal on. A handler that raises it again from inside comes back here: then the default action is due. */
 static void chain(int sig, siginfo_t *info, void *context) {
     const struct sigaction *old = NULL;
@@ -60,22 +81,23 @@ static void chain(int sig, siginfo_t *info, void *context) {
             old = &previous[i];
     bool has_handler =
         old && ((old->sa_flags & SA_SIGINFO) || (old->sa_handler != SIG_DFL && old->sa_handler != SIG_IGN));
-    if (!has_handler || chain_depth > 0) {
+    _Atomic(uintptr_t) *slot;
+    if (!has_handler || !begin_chain(&slot)) {
         signal(sig, SIG_DFL); /* the faulting instruction runs again, and the default action ends the process */
         if (info->si_code <= 0)
             raise(sig);
         return;
     }
-    chain_depth++;
     if (old->sa_flags & SA_SIGINFO)
         old->sa_sigaction(sig, info, context);
     else
         old->sa_handler(sig);
-    chain_depth--;
+    if (slot)
+        atomic_store(slot, 0);
 }
 
 static void on_fault(int sig, siginfo_t *info, void *context) {
-    sm_engine *e = active;
+    sm_engine *e = pthread_getspecific(active_key);
     uintptr_t sp = context_sp(context);
     if (!e || !e->in_kernel || info->si_code <= 0 || sp - (uintptr_t)e >= SM_ENGINE_BYTES) {
         chain(sig, info, context);
@@ -111,12 +133,17 @@ static void after_fork(void) {
     pthread_mutex_unlock(&installing);
 }
 
-static void watch_forks(void) {
+static bool ready;
+
+static void prepare(void) {
+    ready = pthread_key_create(&active_key, NULL) == 0;
     pthread_atfork(before_fork, after_fork, after_fork);
 }
 
 void sm_fault_install(void) {
-    pthread_once(&fork_once, watch_forks);
+    pthread_once(&once, prepare);
+    if (!ready)
+        return; /* a fault of a kernel ends the process then */
     pthread_mutex_lock(&installing);
     for (int i = 0; i < SIGNALS; i++) {
         struct sigaction now, ours;
@@ -142,12 +169,15 @@ void sm_fault_enter(sm_engine *e, sm_fault_state *state) {
         sigaddset(&faults, signals[i]);
     pthread_sigmask(SIG_UNBLOCK, &faults, &state->old_mask);
     state->fp_mode = sm_fp_enter();
-    state->outer = active;
-    active = e;
+    if (ready) {
+        state->outer = pthread_getspecific(active_key);
+        (void)pthread_setspecific(active_key, e); /* without memory for it a fault ends the process */
+    }
 }
 
 void sm_fault_leave(const sm_fault_state *state) {
-    active = state->outer;
+    if (ready)
+        (void)pthread_setspecific(active_key, state->outer);
     sm_fp_leave(state->fp_mode);
     pthread_sigmask(SIG_SETMASK, &state->old_mask, NULL);
     if (state->stack_set) {
