@@ -362,3 +362,49 @@ def test_a_composed_attention_that_fails_leaves_nothing_behind(tmp_path, ctx):
     got = ml.scaled_dot_product_attention(q, k, v, variant="tiled", ctx=broken)
     assert_close(np.asarray(got), *sdpa_reference(*map(np.asarray, (q, k, v))))
     broken.synchronize()
+
+
+@pytest.mark.parametrize("backend", ["mlx", "gemv", "mps"])
+def test_nothing_to_sum_over_in_memory_that_is_lent(ctx, backend):
+    """Operands without elements have no memory on the device, or lie at its very end."""
+    bias, c = np.arange(6, dtype=F32), np.full((5, 6), 2, F32)
+    lent = np.asarray(ml.empty((4096,)))  # a page that the device takes as it is
+    for a, b in ((np.ones((5, 0), F32), np.ones((0, 6), F32)), (lent[4096:].reshape(5, 0), lent[:0].reshape(0, 6))):
+        x, y = (ml.array(v, device="metal", copy=False) for v in (a, b))
+        got = ml.matmul(x, y, bias=bias, c=c, beta=0.5, backend=backend, ctx=ctx)
+        np.testing.assert_array_equal(np.asarray(got), 1 + np.broadcast_to(bias, (5, 6)))
+    q = random_array(np.random.default_rng(11), (1, 4, 3, 64), F16)
+    none = ml.array(np.ones((1, 2, 0, 64), F16), device="metal", copy=False)
+    for variant in ("vector", "tiled", "composed"):
+        got = ml.scaled_dot_product_attention(q, none, none, variant=variant, ctx=ctx)
+        assert got.shape == q.shape and (np.asarray(got) == 0).all()
+
+
+def test_the_vendor_steps_along_whole_rows_only():
+    """MPSMatrixDescriptor wants the distance of matrices to be a multiple of the distance of rows."""
+    vendor = ml.Context("metal", matmul_backend="mps", strict=True)
+    rng = np.random.default_rng(12)
+    for rows, step, dispatches in ((9, 204, 3), (9, 200, 1), (1, 204, 1)):
+        flat = random_array(rng, (3 * 204,), F32)
+        a = np.lib.stride_tricks.as_strided(flat, (3, rows, 20), (4 * step, 80, 4))
+        b = random_array(rng, (3, 20, 8), F32)
+        x, y = ml.array(flat, device="metal"), ml.array(b, device="metal")
+        x = x[: 3 * step].reshape(3, step)[:, : rows * 20].reshape(3, rows, 20)
+        with ml.profile() as prof:
+            got = np.asarray(ml.matmul(x, y, ctx=vendor))
+        assert_close(got, *reference_matmul(a, b))
+        assert [r["dispatches"] for r in prof.records if r["op"] == "matmul"] == [dispatches]
+
+
+def test_a_long_batch_has_no_barrier_that_it_does_not_need(ctx):
+    (a,) = on_device(np.arange(8, dtype=F32))
+    others = on_device(*(np.full(8, i, F32) for i in range(300)))
+    with ml.profile() as prof:
+        with ctx.batch():
+            sums = [ml.add(a, other, ctx=ctx) for other in others]
+            last = ml.add(sums[0], sums[-1], ctx=ctx)
+        got = [np.asarray(s) for s in sums]
+    assert [r["barriers"] for r in prof.records] == [0] * 300 + [1]
+    assert len({r["command_buffer"] for r in prof.records}) == 1
+    assert all((s == np.arange(8) + i).all() for i, s in enumerate(got))
+    assert (np.asarray(last) == 2 * np.arange(8) + 299).all()

@@ -43,6 +43,11 @@ static sm_id make_descriptor(const sm_call *call, const sm_class *isa, const des
                      d->matrix_bytes);
         return NULL;
     }
+    if (d->matrices > 1 && isa == &sm_matrix_descriptor_class && d->matrix_bytes % d->row_bytes != 0) {
+        sm_violation(call, "matrices %zu bytes apart: that must be a multiple of the %zu bytes between rows",
+                     d->matrix_bytes, d->row_bytes);
+        return NULL;
+    }
     descriptor *made = sm_object_new(isa);
     if (!made)
         return NULL;

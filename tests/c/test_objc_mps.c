@@ -199,6 +199,14 @@ static sm_id descriptor(size_t rows, size_t columns, size_t row_bytes, uint32_t 
                 (sm_id, sm_sel, sm_uint, sm_uint, sm_uint, uint32_t), rows, columns, row_bytes, type);
 }
 
+/* Two of 4 x 4. */
+static sm_id descriptors(size_t matrix_bytes) {
+    return SEND(sm_id, class_named("MPSMatrixDescriptor"),
+                "matrixDescriptorWithRows:columns:matrices:rowBytes:matrixBytes:dataType:",
+                (sm_id, sm_sel, sm_uint, sm_uint, sm_uint, sm_uint, sm_uint, uint32_t), 4ul, 4ul, 2ul, 16ul,
+                matrix_bytes, F32);
+}
+
 static sm_id matrix_of(sm_id buffer, size_t offset, sm_id form) {
     return SEND(sm_id, get(class_named("MPSMatrix"), "alloc"),
                 "initWithBuffer:offset:descriptor:", (sm_id, sm_sel, sm_id, sm_uint, sm_id), buffer, offset, form);
@@ -225,12 +233,11 @@ static void test_descriptors(void) {
     EXPECT_FOUND("1 matrices of 0 rows and 4 columns");
     EXPECT(descriptor(4, 4, 16, 0x20000008) == NULL, 1);
     EXPECT_FOUND("only MPSDataTypeFloat32 and MPSDataTypeFloat16 are modelled");
-    EXPECT(SEND(sm_id, class_named("MPSMatrixDescriptor"),
-                "matrixDescriptorWithRows:columns:matrices:rowBytes:matrixBytes:dataType:",
-                (sm_id, sm_sel, sm_uint, sm_uint, sm_uint, sm_uint, sm_uint, uint32_t), 4ul, 4ul, 2ul, 16ul, 48ul,
-                F32) == NULL,
-           1);
+    EXPECT(descriptors(48) == NULL, 1);
     EXPECT_FOUND("matrices of 4 rows, 16 bytes apart, cannot be 48 bytes apart");
+    EXPECT(descriptors(72) == NULL, 1);
+    EXPECT_FOUND("matrices 72 bytes apart: that must be a multiple of the 16 bytes between rows");
+    EXPECT(descriptors(80) != NULL, 1);
     EXPECT(SEND(sm_uint, class_named("MPSMatrixDescriptor"),
                 "rowBytesForColumns:dataType:", (sm_id, sm_sel, sm_uint, uint32_t), 33ul, F16),
            128);

@@ -151,7 +151,9 @@ static ml_status gpu_begin(ml_device *dev, void **command_buffer) {
         return ml_fail(ML_ERR_MEMORY, "out of memory for a command buffer");
     c->device = DEVICE(dev);
     c->group[0] = '\0';
-    c->dispatches = c->barriers = c->n_ranges = 0;
+    c->dispatches = c->barriers = 0;
+    ml_gpu_ranges_init(&c->reads);
+    ml_gpu_ranges_init(&c->writes);
     const ml_status status = c->device->driver->begin(c->device->handle, &c->native);
     if (status != ML_OK) {
         free(c);
@@ -177,8 +179,11 @@ static ml_status gpu_wait(ml_device *dev, void *command_buffer, double *gpu_us) 
 }
 
 static void gpu_release(ml_device *dev, void *command_buffer) {
-    DEVICE(dev)->driver->release(((ml_gpu_commands *)command_buffer)->native);
-    free(command_buffer);
+    ml_gpu_commands *c = command_buffer;
+    DEVICE(dev)->driver->release(c->native);
+    ml_gpu_ranges_release(&c->reads);
+    ml_gpu_ranges_release(&c->writes);
+    free(c);
 }
 
 /* ---- running ----------------------------------------------------------------------------------------------- */
@@ -211,6 +216,7 @@ static ml_status gpu_encode(ml_device *dev, void *command_buffer, ml_encode_args
     e.variant = args->plan->kernel->impl;
     e.launch = (ml_gpu_launch){0};
     e.n_constants = e.n_ranges = 0;
+    e.empty = 0;
     args->dispatches = 0;
     args->barriers = -e.commands->barriers;
     const ml_status status = encode_operation(&e);

@@ -1,31 +1,10 @@
-/* What every encoder uses: binding operands, function constants, the pipeline cache, barriers between what depends on
- * each other. */
+/* What every encoder uses: binding operands, function constants, the pipeline cache. */
 #include "device/gpu/gpu.h"
 
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* ---- order ------------------------------------------------------------------------------------------------- */
-
-static bool conflict(const ml_gpu_range *a, const ml_gpu_range *b) {
-    return a->handle == b->handle && (a->write || b->write) && a->low < b->high && b->low < a->high;
-}
-
-void ml_gpu_order(ml_gpu_commands *c, const ml_gpu_range *ranges, int n) {
-    bool wait = c->n_ranges + n > ML_GPU_MAX_RANGES;
-    for (int i = 0; i < n && !wait; i++)
-        for (int j = 0; j < c->n_ranges && !wait; j++)
-            wait = conflict(&ranges[i], &c->ranges[j]);
-    if (wait) {
-        c->device->driver->barrier(c->native);
-        c->barriers++;
-        c->n_ranges = 0;
-    }
-    memcpy(&c->ranges[c->n_ranges], ranges, (size_t)n * sizeof *ranges);
-    c->n_ranges += n;
-}
 
 /* ---- arguments --------------------------------------------------------------------------------------------- */
 
@@ -44,13 +23,18 @@ static void touch(ml_gpu_encoding *e, void *handle, size_t low, size_t high, boo
 ml_status ml_gpu_bind(ml_gpu_encoding *e, int index, const ml_view *view, bool write, int64_t *offset) {
     int64_t low, high;
     ML_TRY(ml_view_byte_range(view, &low, &high));
+    if (high == low) {
+        e->empty |= 1u << index;
+        *offset = 0;
+        return ML_OK;
+    }
     if (!view->buf || !view->buf->handle)
         return ml_fail(ML_ERR_DEVICE, "%s: an operand does not lie in memory of the device",
                        ml_op_name(e->args->op->kind));
     const size_t start = view->buf->handle_offset;
     e->launch.buffers[index].handle = view->buf->handle;
     e->launch.buffers[index].offset = start + (size_t)low;
-    *offset = high > low ? (view->offset - low) / (int64_t)ml_dtype_size_of(view->dtype) : 0;
+    *offset = (view->offset - low) / (int64_t)ml_dtype_size_of(view->dtype);
     touch(e, view->buf->handle, start + (size_t)low, start + (size_t)high, write);
     return ML_OK;
 }
@@ -186,6 +170,17 @@ void ml_gpu_follow_scope(ml_gpu_commands *c, const char *label) {
     strcpy(c->group, label);
 }
 
+/* What a kernel declares must be bound, also where nothing is read: by what is bound elsewhere. */
+static void fill_empty(ml_gpu_encoding *e) {
+    int other = 0;
+    while (other < ML_GPU_MAX_BINDINGS - 1 && !e->launch.buffers[other].handle)
+        other++;
+    for (int i = 0; i < ML_GPU_MAX_BINDINGS; i++)
+        if (e->empty >> i & 1u)
+            e->launch.buffers[i] = e->launch.buffers[other];
+    e->empty = 0;
+}
+
 ml_status ml_gpu_run(ml_gpu_encoding *e, const char *function, ml_gpu_type type) {
     ml_cache_key key;
     char name[128];
@@ -205,6 +200,7 @@ ml_status ml_gpu_run(ml_gpu_encoding *e, const char *function, ml_gpu_type type)
     const ml_gpu_pipeline *pipeline = &((cached_pipeline *)item)->pipeline;
     e->args->cache_hit = hit && (e->args->dispatches == 0 || e->args->cache_hit);
     e->launch.pipeline = pipeline;
+    fill_empty(e);
     ml_status status = check_threads(e, pipeline, name);
     if (status == ML_OK) {
         ml_gpu_follow_scope(e->commands, e->args->label);

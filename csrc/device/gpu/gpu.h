@@ -24,26 +24,35 @@ ml_status ml_gpu_device_open(ml_gpu_device *device, const ml_gpu_driver *driver)
 
 /* ---- command buffers --------------------------------------------------------------------------------------- */
 
-/* What the command buffer under construction has touched since the last barrier. Bytes of a driver's buffer. */
+/* Bytes of a driver's buffer. */
 typedef struct ml_gpu_range {
     void *handle;
     size_t low, high;
     bool write;
 } ml_gpu_range;
 
-#define ML_GPU_MAX_RANGES 128
+#define ML_GPU_FEW_RANGES 32 /* without an allocation; at least what one dispatch binds */
+
+typedef struct ml_gpu_ranges {
+    ml_gpu_range *items; /* by handle and address; they neither meet nor touch */
+    int n, capacity;
+    ml_gpu_range few[ML_GPU_FEW_RANGES];
+} ml_gpu_ranges;
 
 typedef struct ml_gpu_commands {
     ml_gpu_device *device;
     void *native;
     char group[512]; /* the open debug group */
     int dispatches, barriers;
-    int n_ranges;
-    ml_gpu_range ranges[ML_GPU_MAX_RANGES];
+    ml_gpu_ranges reads, writes; /* of the dispatches since the last barrier */
 } ml_gpu_commands;
 
+void ml_gpu_ranges_init(ml_gpu_ranges *set);
+void ml_gpu_ranges_release(ml_gpu_ranges *set);
 /* Puts a barrier before the next dispatch if it conflicts with an earlier one, and notes what it touches. */
 void ml_gpu_order(ml_gpu_commands *commands, const ml_gpu_range *ranges, int n);
+/* Everything that comes now is ordered behind all that came so far. */
+void ml_gpu_forget(ml_gpu_commands *commands);
 /* Makes label the open debug group. */
 void ml_gpu_follow_scope(ml_gpu_commands *commands, const char *label);
 
@@ -61,11 +70,13 @@ typedef struct ml_gpu_encoding {
     int n_constants;
     ml_gpu_range ranges[ML_GPU_MAX_BINDINGS];
     int n_ranges;
+    uint32_t empty; /* bit per binding of an operand without elements */
 } ml_gpu_encoding;
 
 void ml_gpu_set_bool(ml_gpu_encoding *e, int index, bool value);
 void ml_gpu_set_int(ml_gpu_encoding *e, int index, int value);
-/* Binds the view at its lowest element; *offset: elements from there to element [0, ..., 0]. */
+/* Binds the view at its lowest element; *offset: elements from there to element [0, ..., 0]. One without elements may
+ * have no memory on the device. */
 ml_status ml_gpu_bind(ml_gpu_encoding *e, int index, const ml_view *view, bool write, int64_t *offset);
 ml_status ml_gpu_bind_buffer(ml_gpu_encoding *e, int index, const ml_buffer *buffer, size_t bytes, bool write);
 void ml_gpu_params(ml_gpu_encoding *e, int index, const void *params, size_t bytes);

@@ -97,8 +97,11 @@ static ml_status run_gemm(ml_gpu_encoding *e, const operands *o, ml_gpu_gemm *g)
                        (long long)g->m, (long long)g->n, (long long)g->k);
     ml_gpu_gemm_matrix *const m[3] = {&g->a, &g->b, &g->out};
     const ml_view *const v[3] = {&o->a, &o->b, &o->out};
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         m[i]->matrix_bytes = g->batch > 1 ? (size_t)v[i]->strides[d] * ml_dtype_size_of(v[i]->dtype) : 0;
+        if (g->batch > 1 && m[i]->rows == 1)
+            m[i]->row_bytes = m[i]->matrix_bytes; /* of which the former must be a multiple */
+    }
     ml_cache_key key;
     make_key(g, &key);
     gemm_recipe r = {.device = e->device, .gemm = g};
@@ -107,7 +110,7 @@ static ml_status run_gemm(ml_gpu_encoding *e, const operands *o, ml_gpu_gemm *g)
     ML_TRY(ml_cache_get(e->args->cache, &key, e->args->plan->kernel->name, make_gemm, &r, &item, &hit));
     e->args->cache_hit = hit && (e->args->dispatches == 0 || e->args->cache_hit);
     ml_gpu_follow_scope(e->commands, e->args->label);
-    e->commands->n_ranges = 0; /* the driver orders vendor kernels against all before and after */
+    ml_gpu_forget(e->commands); /* the driver orders vendor kernels against all before and after */
     const ml_status status = e->device->driver->gemm_encode(e->commands->native, ((prepared_gemm *)item)->prepared, g);
     ml_cacheable_release(item);
     if (status == ML_OK) {
@@ -126,20 +129,20 @@ static ml_view item_of(const ml_view *v, int dims, const int64_t *index) {
     return r;
 }
 
-/* Elements from an item's first row (or column) to one behind its last. */
-static int64_t item_span(const ml_view *v) {
-    const int r = v->ndim - 2, c = v->ndim - 1;
-    const int64_t rows = v->shape[r] > 1 ? v->shape[r] * v->strides[r] : v->shape[c];
-    const int64_t columns = v->shape[c] > 1 ? v->shape[c] * v->strides[c] : v->shape[r];
-    return rows > columns ? rows : columns;
-}
-
-/* Whether a descriptor can step along dim d of every operand: items follow each other and are aligned. */
+/* Whether a descriptor can step along dim d of every operand: items lie a whole number of rows apart, behind each
+ * other, and are aligned. */
 static bool steps_along(const operands *o, int d) {
     const ml_view *const v[3] = {&o->a, &o->b, &o->out};
-    for (int i = 0; i < 3; i++)
-        if (v[i]->strides[d] < item_span(v[i]) || (v[i]->strides[d] * (int64_t)ml_dtype_size_of(v[i]->dtype)) % 16 != 0)
+    for (int i = 0; i < 3; i++) {
+        ml_gpu_gemm_matrix m;
+        bool transposed;
+        const int64_t bytes = v[i]->strides[d] * (int64_t)ml_dtype_size_of(v[i]->dtype);
+        if (bytes <= 0 || bytes % 16 != 0 || !matrix_of(v[i], &m, &transposed))
             return false;
+        const int64_t row_bytes = (int64_t)m.row_bytes;
+        if (m.rows > 1 ? bytes % row_bytes != 0 || bytes < m.rows * row_bytes : bytes < row_bytes || bytes > INT32_MAX)
+            return false;
+    }
     return true;
 }
 
