@@ -51,13 +51,13 @@ class Impossible(NumPy):
 
 
 class Mortal(NumPy):
-    """Its process ends at the tenth call."""
+    """Its process ends at the third call, which even a busy machine comes to."""
 
     name = "mortal"
 
     def prepare(self, case, dtype, inputs, choice):
         run = super().prepare(case, dtype, inputs, choice)
-        left = iter(range(9))
+        left = iter(range(2))
 
         def call():
             if next(left, None) is None:
