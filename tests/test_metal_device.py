@@ -87,8 +87,11 @@ def test_dispatches_of_attention(ctx, variant, dispatches):
 def test_plans_name_the_metal_kernels(ctx):
     w, x = on_device(square(0, 256, F16), square(1, 256, F16)[:1])
     assert ml.explain(ml.matmul, w, w, ctx=ctx).impl == "metal/gemm/simd_64x64"
-    plan = ml.explain(ml.matmul, x, w.T, ctx=ctx)  # Apple's table: the vendor wins
-    assert plan.impl.startswith("MPS") and "table" in str(plan)
+    plan = ml.explain(ml.matmul, x, w.T, ctx=ctx)
+    if DEVICE["emulated"]:  # nobody measured it: what Apple's table says is about Apple's chips
+        assert plan.impl == "metal/gemv/nt_bm32_n1_tg256" and "table" not in str(plan)
+    else:
+        assert plan.impl.startswith("MPS") and "table" in str(plan)
     with ml.prefs(matmul_backend="gemv"):
         assert ml.explain(ml.matmul, x, w.T, ctx=ctx).impl == "metal/gemv/nt_bm32_n1_tg256"
         assert ml.explain(ml.matmul, x, w, ctx=ctx).impl == "metal/gemv/nn_bm128_n1_tg256"

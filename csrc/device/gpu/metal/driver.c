@@ -33,7 +33,9 @@ static void find_features(ml_id device, ml_gpu_info *info) {
         if (SEND(ml_bool, device, supports_family, family))
             apple = family - FAMILY_APPLE_FIRST + 1;
     info->sm = (uint32_t)apple;
-    if (apple)
+    if (ml_objc_api.emulated)
+        strcpy(info->family, "software"); /* what was measured on a chip says nothing about it */
+    else if (apple)
         snprintf(info->family, sizeof info->family, "apple%d", apple);
     else
         snprintf(info->family, sizeof info->family, "mac2");
