@@ -69,6 +69,7 @@ MATMUL_DTYPES = {name: of_operand("dtypes", name, FLOATS) for name in ("a", "b",
     "kernel": in_plan("kernel", [0, 1, 2**40]),
     "alpha": in_case("alpha", [1.0, 0.5]),
     "skip_hidden": in_case("skip_hidden", [False, True]),
+    "panels": in_plan("panels", [0, 1, 2]),
 }
 SOFTMAX = {
     "dtype": in_case("dtype", FLOATS),

@@ -1,4 +1,4 @@
-#include "core/buffer.h"
+#include "core/prepacked.h"
 
 #include <stdlib.h>
 
@@ -52,6 +52,10 @@ void ml_buffer_release(ml_buffer *b) {
     /* Recorded commands hold references of their own, so one that still needs the memory is only left after an error;
      * the memory must not go before it is complete, and nobody is left to hear of its failure. */
     (void)ml_buffer_wait(b);
+    if (__builtin_expect(b->prepacked != NULL, 0)) {
+        ml_prepacked_free(b->prepacked);
+        b->prepacked = NULL; /* a pool hands the buffer out again */
+    }
     b->destroy(b);
 }
 

@@ -20,6 +20,8 @@ struct ml_buffer {
     void *handle;         /* the GPU's buffer object; NULL on cpu */
     size_t handle_offset; /* bytes from the start of handle to this buffer: pooled memory is a part of it */
     struct ml_device *device;
+    /* Not NULL: a weight that never changes, with what was derived from it (core/prepacked.h). Goes with the buffer. */
+    struct ml_prepacked *prepacked;
     /* Called once when the last reference goes. For pooled memory it returns the block to its pool. */
     void (*destroy)(ml_buffer *self);
     /* The command that will write this buffer last; NULL when nothing is pending. Always NULL on cpu. */

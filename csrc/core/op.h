@@ -301,6 +301,7 @@ typedef enum ml_why {
     ML_WHY_TRIVIAL,    /* nothing to compute: empty, K = 0 or alpha = 0 */
     ML_WHY_ROW_KEPT,   /* norms: a row stays in the cache, so memory is read once */
     ML_WHY_ROW_BLOCKS, /* norms: rows too long for that: read twice, in blocks */
+    ML_WHY_PREPACKED,  /* an operand is read in the panels that were made for it */
     ML_WHY_GATHERED,   /* rows whose elements do not follow each other are gathered while computing */
     ML_WHY_COUNT
 } ml_why;
@@ -316,12 +317,16 @@ typedef struct ml_geometry {
     int32_t threadgroup_memory;
 } ml_geometry;
 
+/* The operand of a matmul that a kernel reads in panels made beforehand (core/prepacked.h). */
+typedef enum ml_panels_of { ML_PANELS_OF_NONE = 0, ML_PANELS_OF_A, ML_PANELS_OF_B } ml_panels_of;
+
 typedef struct ml_plan {
     ml_op_kind op;
     int family; /* the backend or variant that runs: ml_matmul_backend, ml_softmax_variant, ml_sdpa_variant */
     ml_matmul_variant_kind variant; /* matmul: the shape class */
     ml_smalln_bucket bucket;
     ml_gemm_tile tile;
+    ml_panels_of panels; /* matmul on the tiled GEMM of the cpu */
     bool transposed;     /* matmul: the device computes C^T = B^T A^T (m and n swapped, roles of a and b too) */
     bool composed;       /* lowered by the runtime into planned operations */
     bool simd_reduction; /* softmax: reduces with simdgroup primitives, else through threadgroup memory */

@@ -17,11 +17,22 @@ typedef struct ml_encode_args {
     const char *label;         /* scope path, never NULL */
     bool cache_hit;            /* out: every prepared resource was found (gpu) */
     bool range_checked;        /* out: scratch_buffer begins with a uint32 that is not 0 once a value did not fit */
+    const void *panels;        /* with plan->panels: all matrices of that operand's buffer, packed (cpu) */
     int64_t copied_bytes;      /* out: of operands that the device had to copy */
     int dispatches;            /* out: kernels launched (gpu) */
     int64_t command_buffer;    /* out: number of the command buffer; 0 on cpu */
     int barriers;              /* out: barriers between dispatches of the command buffer that they needed (gpu) */
 } ml_encode_args;
+
+/* The matrices of a prepacked buffer, to be packed for plan->kernel as the right factor of a product. */
+typedef struct ml_pack_args {
+    const ml_kernel_desc *kernel;
+    const void *matrices; /* count row-major matrices of rows x cols, one after another */
+    ml_dtype dtype;
+    int64_t count, rows, cols;
+    bool transposed; /* pack their transposes */
+    void *panels;    /* out: count times ml_gemm_panels_bytes, 64-byte aligned */
+} ml_pack_args;
 
 typedef struct ml_device_vtbl {
     /* Caps under an ISA mask and thread count; kernels and tuning point to constant rows. */
@@ -32,6 +43,8 @@ typedef struct ml_device_vtbl {
     void (*impl_name)(ml_device *dev, const ml_plan *plan, char *buf, size_t size);
     /* Runs (cpu) or encodes into the command buffer (gpu). */
     ml_status (*encode)(ml_device *dev, void *command_buffer, ml_encode_args *args);
+    /* Makes ml_encode_args.panels; NULL where no kernel reads any (gpu). */
+    void (*pack)(ml_device *dev, const ml_pack_args *args);
 
     /* The rest but info_json is NULL on cpu, where encode has already done the work. */
 

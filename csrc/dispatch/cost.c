@@ -1,5 +1,6 @@
 /* What an operation moves and computes, and how long that takes at the device's nominal speed. */
 #include "dispatch/dispatch.h"
+#include "dispatch/gemm_layout.h"
 
 static int64_t add_sat(int64_t a, int64_t b) {
     int64_t r;
@@ -24,11 +25,20 @@ static void read_view(ml_plan *plan, const ml_view *v) {
     plan->bytes_read = add_sat(plan->bytes_read, distinct_bytes(v));
 }
 
+/* Panels hold words of f32 or of pairs, whatever the dtype is. */
+static void read_factor(ml_plan *plan, const ml_view *v, bool in_panels) {
+    const int64_t size = (int64_t)ml_dtype_size_of(v->dtype);
+    int64_t bytes = distinct_bytes(v);
+    if (in_panels)
+        bytes = mul_sat(bytes / size, (int64_t)sizeof(float)) / ml_gemm_k_pack(plan->kernel);
+    plan->bytes_read = add_sat(plan->bytes_read, bytes);
+}
+
 static void cost_matmul(const ml_op *op, ml_plan *plan) {
     const ml_matmul_params *p = &op->matmul;
     if (p->alpha != 0.0f && p->k > 0) {
-        read_view(plan, &op->in[ML_IN_A]);
-        read_view(plan, &op->in[ML_IN_B]);
+        read_factor(plan, &op->in[ML_IN_A], plan->panels == ML_PANELS_OF_A);
+        read_factor(plan, &op->in[ML_IN_B], plan->panels == ML_PANELS_OF_B);
         plan->flops = mul_sat(mul_sat(mul_sat(p->batch, p->m), mul_sat(p->n, p->k)), 2);
     }
     if (p->has_c)

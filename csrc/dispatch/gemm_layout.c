@@ -1,4 +1,5 @@
 /* Scheme and scratch layout of the packed GEMM; docs/gemm.md explains the choices. */
+#include "core/prepacked.h"
 #include "dispatch/gemm_layout.h"
 
 #include <string.h>
@@ -56,7 +57,7 @@ void ml_gemm_layout_of(const ml_gemm_shape *s, ml_gemm_layout *l) {
         l->shared_a = a_whole > A_PRIVATE_MAX || (s->batch < 8 && s->m * s->k >= A_SHARED_MIN && s->n >= 8 * s->nr);
         l->partial_sums = l->k_blocks > 1;
         l->a_bytes = a_whole;
-        l->b_bytes = line_up(kc_words * s->nr * size);
+        l->b_bytes = s->b_prepacked ? 0 : line_up(kc_words * s->nr * size);
         l->acc_bytes = l->partial_sums ? line_up(padded_m * s->nr * size) : 0;
         l->shared_bytes = l->shared_a ? l->a_bytes : 0;
         l->private_bytes = l->b_bytes + l->acc_bytes + (l->shared_a ? 0 : l->a_bytes);
@@ -68,11 +69,32 @@ void ml_gemm_layout_of(const ml_gemm_shape *s, ml_gemm_layout *l) {
         if (l->partial_sums)
             l->mb = balanced(s->m, min64(l->mb, ACC_SLAB_MAX / (size * l->nb)), s->mr);
         l->a_bytes = l->mb / s->mr * line_up(s->mr * kc_words * size);
-        l->b_bytes = l->nb / s->nr * line_up(s->nr * kc_words * size);
+        l->b_bytes = s->b_prepacked ? 0 : l->nb / s->nr * line_up(s->nr * kc_words * size);
         l->acc_bytes = l->partial_sums ? line_up(l->mb * l->nb * size) : 0;
         l->shared_bytes = l->a_bytes + l->b_bytes + l->acc_bytes;
     }
     l->total_bytes = l->shared_bytes + l->private_bytes * s->threads;
+}
+
+int64_t ml_gemm_panel_floats(const ml_kernel_desc *kernel, int64_t k) {
+    return line_up(kernel->nr * ceil_div(k, ml_gemm_k_pack(kernel)) * (int64_t)sizeof(float)) / (int64_t)sizeof(float);
+}
+
+int64_t ml_gemm_panels_bytes(const ml_kernel_desc *kernel, int64_t k, int64_t n) {
+    return ceil_div(n, kernel->nr) * ml_gemm_panel_floats(kernel, k) * (int64_t)sizeof(float);
+}
+
+ml_panels_of ml_gemm_panels_of(const ml_op *op, const ml_plan *plan) {
+    const ml_matmul_params *p = &op->matmul;
+    if (p->k == 0 || p->alpha == 0.0f || p->skip_hidden) /* skip_hidden reads other values than the buffer's */
+        return ML_PANELS_OF_NONE;
+    for (int i = ML_IN_B; i >= ML_IN_A; i--) {
+        const int64_t n = i == ML_IN_B ? p->n : p->m, m = i == ML_IN_B ? p->m : p->n; /* the weight's side, the other */
+        if (ml_view_prepacked_form(&op->in[i]) != ML_PREPACKED_NOT &&
+            (n >= m || !ml_gemm_is_skinny(m, n, p->k, plan->block.mc)))
+            return i == ML_IN_A ? ML_PANELS_OF_A : ML_PANELS_OF_B;
+    }
+    return ML_PANELS_OF_NONE;
 }
 
 int64_t ml_gemm_scratch_bytes(const ml_op *op, const ml_plan *plan, int threads) {
@@ -90,6 +112,15 @@ int64_t ml_gemm_scratch_bytes(const ml_op *op, const ml_plan *plan, int threads)
                            .out_is_f32 = op->out[0].dtype == ML_F32,
                            .threads = threads};
     ml_gemm_layout layout;
+    if (plan->panels != ML_PANELS_OF_NONE) { /* only that orientation can be */
+        shape.b_prepacked = true;
+        if (plan->panels == ML_PANELS_OF_A) {
+            shape.m = p->n;
+            shape.n = p->m;
+        }
+        ml_gemm_layout_of(&shape, &layout);
+        return layout.total_bytes;
+    }
     ml_gemm_layout_of(&shape, &layout);
     int64_t bytes = layout.total_bytes;
     shape.m = p->n;

@@ -30,6 +30,7 @@ typedef struct ml_gemm_shape {
     int64_t mr, nr, k_pack; /* steps along k in one 32-bit word of a panel: 1 (f32) or 2 (pairs of bf16) */
     ml_blocking block;
     bool out_is_f32;
+    bool b_prepacked; /* B comes in panels: no room for packing it */
     int threads;
 } ml_gemm_shape;
 void ml_gemm_layout_of(const ml_gemm_shape *shape, ml_gemm_layout *layout);
@@ -39,8 +40,23 @@ static inline int64_t ml_gemm_k_pack(const ml_kernel_desc *kernel) {
     return (kernel->supports & ML_SUP_BF16_DOT) != 0 ? 2 : 1;
 }
 
-/* plan->scratch_bytes of a matmul that runs on the tiled GEMM. plan->kernel (mr, nr) and plan->block are set. Enough
- * for either orientation of the problem: the driver is free to compute C^T where that suits the strides. */
+/* A skinny problem whose short side is cheap to pack whole: that side becomes the rows. mc: of the plan's block. */
+static inline bool ml_gemm_is_skinny(int64_t m, int64_t n, int64_t k, int64_t mc) {
+    const int64_t small = m < n ? m : n, large = m < n ? n : m;
+    return small <= mc && large >= 2 * small && small * k <= (INT64_C(1) << 21);
+}
+
+/* plan->panels: the prepacked operand that becomes the driver's B. None where the driver would rather have it as a
+ * short A, which costs next to nothing to pack. plan->kernel and plan->block are set. */
+ml_panels_of ml_gemm_panels_of(const ml_op *op, const ml_plan *plan);
+/* One matrix of k x n in panels of the kernel: floats from one panel to the next, and bytes of all of them. A panel
+ * holds all of k; its k blocks follow each other. */
+int64_t ml_gemm_panel_floats(const ml_kernel_desc *kernel, int64_t k);
+int64_t ml_gemm_panels_bytes(const ml_kernel_desc *kernel, int64_t k, int64_t n);
+
+/* plan->scratch_bytes of a matmul that runs on the tiled GEMM. plan->kernel (mr, nr), plan->block and
+ * plan->panels are set. Enough for either orientation of the problem: the driver is free to compute C^T where that
+ * suits the strides, unless an operand comes in panels. */
 int64_t ml_gemm_scratch_bytes(const ml_op *op, const ml_plan *plan, int threads);
 
 #endif

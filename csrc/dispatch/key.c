@@ -71,7 +71,7 @@ static void put_matmul(ml_cache_key *key, const ml_op *op, const ml_plan *plan) 
     /* Whole tiles need no edge code: a function constant of the GEMM kernels. */
     put8(key, (unsigned)(m % 64 == 0) | (unsigned)(n % (plan->tile == ML_TILE_64X32 ? 32 : 64) == 0) << 1 |
                   (unsigned)(p->k % 16 == 0) << 2);
-    put8(key, (unsigned)p->activation | (unsigned)p->skip_hidden << 4);
+    put8(key, (unsigned)p->activation | (unsigned)p->skip_hidden << 4 | (unsigned)plan->panels << 5);
     put_dtype(key, &op->in[ML_IN_A], true);
     put_dtype(key, &op->in[ML_IN_B], true);
     put_dtype(key, &op->in[ML_IN_C], p->has_c);

@@ -279,6 +279,9 @@ static void complete(const ml_matmul_case *c, ml_plan *plan) {
     if (c->caps->device == ML_DEVICE_CPU && !empty) {
         if (plan->family == ML_BACKEND_MLX && plan->kernel->mr > 0) {
             plan->block = ml_gemm_blocking(c->caps, plan->kernel, c->k);
+            plan->panels = ml_gemm_panels_of(c->op, plan);
+            if (plan->panels != ML_PANELS_OF_NONE)
+                ml_plan_because(plan, ML_WHY_PREPACKED);
             plan->scratch_bytes = ml_gemm_scratch_bytes(c->op, plan, c->caps->threads > 0 ? c->caps->threads : 1);
         } else if (plan->family == ML_BACKEND_GEMV) {
             plan->scratch_bytes = ml_gemv_scratch_bytes(c->op, plan->transposed);

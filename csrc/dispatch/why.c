@@ -48,6 +48,7 @@ const char *ml_why_text(ml_why why) {
         [ML_WHY_TRIVIAL] = "nothing to multiply: an empty result, K = 0 or alpha = 0",
         [ML_WHY_ROW_KEPT] = "a row fits the cache: memory is read once",
         [ML_WHY_ROW_BLOCKS] = "rows beyond the cache: statistics in blocks, then a second reading",
+        [ML_WHY_PREPACKED] = "weights prepacked",
         [ML_WHY_GATHERED] = "rows are not contiguous: gathered while computing",
     };
     return why > ML_WHY_NONE && why < ML_WHY_COUNT ? texts[why] : "";

@@ -226,6 +226,17 @@ typedef struct ml_matmul_ragged_args {
 } ml_matmul_ragged_args;
 ML_API ml_status ml_matmul_ragged(ml_context *ctx, const ml_matmul_ragged_args *args, ml_tensor **out);
 
+/* A weight for many products: a new read-only tensor with weight's values ([..., rows, cols]; with transpose those of
+ * its transposes, [..., cols, rows]), a copy, so weight may change or go. As a factor of ml_matmul, whole or as views
+ * of whole matrices, on either side, transposed or not, the tiled GEMM of the cpu reads it in panels in its own layout;
+ * each kernel's are made by the first product that wants them, and live as long as the tensor's memory. Results are
+ * those of the same product with weight, bit for bit, where the same kernel runs. All else reads the copy: any view or
+ * operation works, and writing to it is ML_ERR_VALUE. On other devices it is no more than that copy.
+ * Memory: the copy, and for each kind of panels 4 bytes an element (2 where the kernel multiplies pairs of bf16).
+ * A weight that is prepacked already is shared, not copied. Errors: ML_ERR_SHAPE (under two dims), ML_ERR_DTYPE
+ * (integers), ML_ERR_MEMORY. */
+ML_API ml_status ml_prepack(ml_context *ctx, const ml_tensor *weight, bool transpose, ml_tensor **out);
+
 typedef enum ml_binary_kind {
     ML_ADD = 0,
     ML_SUB,

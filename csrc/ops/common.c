@@ -82,7 +82,8 @@ ml_status ml_op_set_out(ml_op *op, const char *name, const ml_shape *shape, ml_d
         return ml_fail(ML_ERR_DTYPE, "%s: out is %s, but the result is %s", name,
                        ml_view_format(v, out_text, sizeof out_text), ml_dtype_name(dtype));
     if (atomic_load_explicit(&v->buf->flags, memory_order_relaxed) & ML_BUF_READ_ONLY)
-        return ml_fail(ML_ERR_VALUE, "%s: out %s is read-only", name, ml_view_format(v, out_text, sizeof out_text));
+        return ml_fail(ML_ERR_VALUE, "%s: out %s is read-only%s", name, ml_view_format(v, out_text, sizeof out_text),
+                       v->buf->prepacked ? ": a prepacked weight never changes" : "");
     ML_TRY(check_aliasing(op, name, v, in_place_inputs));
     *slot = *v;
     op->n_out++;

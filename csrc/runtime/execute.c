@@ -5,6 +5,7 @@
 #include "runtime/describe.h"
 #include "runtime/lower.h"
 #include "runtime/metrics.h"
+#include "runtime/panels.h"
 #include "runtime/plan_memo.h"
 #include "runtime/thread.h"
 
@@ -278,6 +279,8 @@ static ml_status run_planned(execution *e, const ml_op *op, const ml_planned *pl
     const bool cpu = e->ctx->device->kind == ML_DEVICE_CPU;
     if (cpu)
         ML_TRY(look_up(e, planned, &args.cache_hit));
+    if (__builtin_expect(plan->panels != ML_PANELS_OF_NONE, 0))
+        ML_TRY(ml_panels_get(e->ctx, &args));
     if (plan->scratch_bytes > 0) {
         if (cpu) {
             args.scratch = ml_thread_scratch(e->t, (size_t)plan->scratch_bytes);

@@ -1,5 +1,6 @@
 #include "runtime/plan_memo.h"
 
+#include "core/prepacked.h"
 #include "dispatch/dispatch.h"
 #include "dispatch/gpu_layout.h"
 
@@ -39,6 +40,8 @@ static void add_view(signature *s, const ml_view *v) {
     }
     s->at[s->words++] =
         (uint64_t)v->dtype | (uint64_t)(unsigned)v->ndim << 8 | UINT64_C(1) << 16 | alignment_class(v) << 24;
+    if (__builtin_expect(v->buf->prepacked != NULL, 0))
+        s->at[s->words - 1] |= (uint64_t)ml_view_prepacked_form(v) << 17;
     for (int i = 0; i < v->ndim; i++) {
         s->at[s->words++] = (uint64_t)v->shape[i];
         s->at[s->words++] = (uint64_t)v->strides[i];

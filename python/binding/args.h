@@ -59,6 +59,7 @@
     X(softcap)                                                                                                         \
     X(stream)                                                                                                          \
     X(strict)                                                                                                          \
+    X(transpose)                                                                                                       \
     X(transpose_a)                                                                                                     \
     X(transpose_b)                                                                                                     \
     X(up)                                                                                                              \

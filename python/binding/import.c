@@ -271,6 +271,7 @@ static void borrow_in_place(const mlpy_import_options *o, const mlpy_foreign *f,
     out->buffer.handle = NULL;
     out->buffer.device = ml_context_device_of(o->ctx);
     out->buffer.destroy = NULL;
+    out->buffer.prepacked = NULL;
     atomic_init(&out->buffer.refs, 1 << 20);
     atomic_init(&out->buffer.flags, ML_BUF_BORROWED | (f->read_only ? ML_BUF_READ_ONLY : 0));
     atomic_init(&out->buffer.pending, NULL);

@@ -256,7 +256,7 @@ typedef struct mlpy_call {
 } mlpy_call;
 
 /* The operations of ops_blocks.c. */
-#define MLPY_BLOCK_OPS(X) X(layer_norm) X(rms_norm) X(gelu) X(silu) X(swiglu) X(rope)
+#define MLPY_BLOCK_OPS(X) X(layer_norm) X(rms_norm) X(gelu) X(silu) X(swiglu) X(rope) X(prepack)
 
 /* The one list of operations: each is a function of the module and a method of Context. */
 #define MLPY_OPS(X)                                                                                                    \

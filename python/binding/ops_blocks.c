@@ -1,4 +1,5 @@
-/* Norms, activations and rotary positions as Python functions: parse, borrow the operands, call the core. */
+/* Norms, activations, rotary positions and prepacking as Python functions: parse, borrow the operands, call the core.
+ */
 #include "mlpy.h"
 
 /* The operands of a call: the first is an input, the second `out`, the rest inputs that may be absent. */
@@ -266,5 +267,28 @@ PyObject *mlpy_op_rope(const mlpy_call *call) {
     }
     end(&o);
     PyMem_Free(list);
+    return result;
+}
+
+/* ---- prepacked weights ------------------------------------------------------------------------------------------- */
+
+PyObject *mlpy_op_prepack(const mlpy_call *call) {
+    enum { WEIGHT, TRANSPOSE, N };
+    static const mlpy_signature sig = {"prepack", N, 0, 1, 1, {MLPY_S_weight, MLPY_S_transpose}};
+    PyObject *v[N], *result = NULL;
+    bool transpose = false;
+    operands o = {.ctx = call->ctx, .n = 2, .names = {"weight", "out"}};
+    if (mlpy_parse(call->st, &sig, call->args, call->nargs, call->kwnames, v) < 0 ||
+        mlpy_arg_bool(v[TRANSPOSE], &transpose) < 0)
+        return NULL;
+    o.objects[0] = v[WEIGHT];
+    if (begin(&o, call, 1) == 0) {
+        const ml_tensor *weight = o.at[0].t;
+        ml_tensor *out = NULL;
+        ml_status status;
+        MLPY_RUN(is_long(weight, 1), status, ml_prepack(o.ctx, weight, transpose, &out));
+        result = result_of(&o, status, out);
+    }
+    end(&o);
     return result;
 }

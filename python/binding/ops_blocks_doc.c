@@ -104,3 +104,28 @@ const char mlpy_doc_rope[] =
 const char mlpy_method_doc_rope[] =
     "rope($self, /, x, *, offset=0, base=10000.0, dims=None, interleaved=False, scale=1.0, out=None)\n--\n\n"
     "metallic.rope() in this context.\n";
+
+const char mlpy_doc_prepack[] =
+    "prepack($module, /, weight, *, transpose=False)\n--\n\n"
+    "A weight for many products: a read-only copy of weight [..., K, N] whose packed form is kept.\n"
+    "\n"
+    "Use it as any tensor: x @ w, matmul(x, w), addmm(c, x, w), linear(x, w) and w @ x, whole or as views of whole\n"
+    "matrices, transposed or not. On the CPU the tiled GEMM then reads panels in its own layout instead of packing "
+    "the\n"
+    "weight in every call; the first product makes them, each kernel its own. Results are those of the same call with\n"
+    "weight, bit for bit, where the same kernel runs. Everything else reads the copy; writing to it raises "
+    "ValueError.\n"
+    "transpose: the result is weight.mT. On other devices it is a read-only copy and no more.\n"
+    "\n"
+    "Memory: the copy, and 4 bytes an element for each kind of panels in use (2 where the CPU multiplies pairs of\n"
+    "bfloat16); weight itself may go. A copy, a pickle and to() give ordinary tensors.\n"
+    "\n"
+    "Errors: ShapeError (fewer than two dimensions), DTypeError (integers).\n"
+    "\n"
+    ">>> import metallic as ml\n"
+    ">>> w = ml.prepack(ml.array([[1., 2.], [3., 4.]]), transpose=True)\n"
+    ">>> (ml.array([[1., 10.]]) @ w).tolist()\n"
+    "[[21.0, 43.0]]\n";
+
+const char mlpy_method_doc_prepack[] = "prepack($self, /, weight, *, transpose=False)\n--\n\n"
+                                       "metallic.prepack() in this context.\n";

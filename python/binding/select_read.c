@@ -601,14 +601,15 @@ void mlpy_rows_free(mlpy_rows *rows) {
     PyMem_Free(rows->tuning);
 }
 
-/* {family, variant, bucket, tile (numbers of the enums), transposed, simd_reduction, kernel (a number that stands for
- * its row; it is never looked at)} */
+/* {family, variant, bucket, tile, panels (numbers of the enums), transposed, simd_reduction, kernel (a number that
+ * stands for its row; it is never looked at)} */
 int mlpy_read_plan(ml_op_kind op, PyObject *dict, ml_plan *plan) {
 #define AT(f) offsetof(ml_plan, f)
     static const field fields[] = {{"family", FIELD_OTHER, 0, NULL},
                                    {"variant", FIELD_INT, AT(variant), NULL},
                                    {"bucket", FIELD_INT, AT(bucket), NULL},
                                    {"tile", FIELD_INT, AT(tile), NULL},
+                                   {"panels", FIELD_INT, AT(panels), NULL},
                                    {"transposed", FIELD_BOOL, AT(transposed), NULL},
                                    {"simd_reduction", FIELD_BOOL, AT(simd_reduction), NULL},
                                    {"kernel", FIELD_OTHER, 0, NULL}};

@@ -622,6 +622,7 @@ int main(int argc, char **argv) {
     test_batch();
     test_command_buffers();
     test_ops();
+    test_prepacked();
     test_threads();
     test_fork();
     printf("%d passed, %d failed\n", passed, failed);

@@ -19,5 +19,6 @@ double element(const ml_view *v, const int64_t *index);
 bool failed_with(ml_status status, ml_status expected, const char *text);
 
 void test_ops(void);
+void test_prepacked(void);
 
 #endif

@@ -34,6 +34,9 @@ ml_status ml_cpu_matmul_mlx(const ml_encode_args *args);
 ml_status ml_cpu_matmul_gemv(const ml_encode_args *args);
 ml_status ml_cpu_matmul_mps(const ml_encode_args *args);
 
+/* Panels of a prepacked weight, on all threads. */
+void ml_cpu_pack(ml_device *dev, const ml_pack_args *args);
+
 ml_status ml_cpu_softmax(const ml_encode_args *args);
 /* Layer norm and rms norm. */
 ml_status ml_cpu_norm(const ml_encode_args *args);
@@ -86,7 +89,8 @@ typedef void (*ml_gemm_ukr_fn)(int64_t k, const float *a, const float *b, const 
 
 /* Packs `count` rows of src (count <= width, the mr or nr of the kernel) of k elements of any float dtype and strides
  * into a panel of f32: dst[p*width + i] = src(i, p), zero for count <= i < width. dst is 64-byte aligned and holds
- * k * width floats; nothing beyond is written, nothing but the k * count elements is read. */
+ * k * width floats; nothing beyond is written, nothing but the k * count elements is read. Packing k at once gives what
+ * packing blocks of it one behind the other does, as long as all but the last are multiples of 16. */
 typedef void (*ml_gemm_pack_fn)(float *dst, const ml_mat *src, int64_t count, int64_t k);
 
 /* k_pack 2: a kernel with ML_SUP_BF16_DOT. src is bf16, and a panel's words hold two steps along k each,

@@ -231,6 +231,7 @@ static const ml_device_vtbl cpu_vtbl = {
     .alloc = cpu_alloc,
     .impl_name = cpu_impl_name,
     .encode = cpu_encode,
+    .pack = ml_cpu_pack,
     .info_json = cpu_info_json,
 };
 

@@ -35,6 +35,8 @@ typedef struct gemm_run {
     ml_gemm_problem problem; /* the one at work; PANEL with private A: unused, tasks load their own */
     int64_t m, n, k;         /* of every problem, as oriented */
     bool flipped;
+    const float *prepacked;  /* panels of all matrices of an operand, which is then B; NULL: B is packed here */
+    int64_t panel_floats;    /* of such a panel, which holds all of k */
     float *shared, *private; /* private: of worker 0 */
     int64_t strips, panels;  /* PANEL: of the problem */
     int64_t strip_rows;      /* PANEL: rows of a strip, at most mr, evened out so that no strip is nearly empty */
@@ -103,10 +105,22 @@ static void load_problem(const gemm_run *run, int64_t batch, ml_gemm_problem *p)
 /* The short side of a skinny problem becomes the rows, because A is what is kept packed; otherwise rows are what gives
  * the tiles unit-stride rows in out. */
 static bool want_flip(const ml_gemm_problem *p, const ml_plan *plan) {
-    int64_t small = min64(p->m, p->n), large = max64(p->m, p->n);
-    if (small <= plan->block.mc && large >= 2 * small && small * p->k <= (INT64_C(1) << 21))
+    if (plan->panels != ML_PANELS_OF_NONE) /* problems come as the plan is oriented */
+        return (plan->panels == ML_PANELS_OF_B) == plan->transposed;
+    if (ml_gemm_is_skinny(p->m, p->n, p->k, plan->block.mc))
         return p->n < p->m;
     return p->out.rs == 1 && p->out.cs != 1;
+}
+
+/* The prepacked panels of the matrix that is the problem's B, or NULL. */
+static const float *prepacked_at(const gemm_run *run, const ml_gemm_problem *p) {
+    if (!run->prepacked)
+        return NULL;
+    const ml_plan *plan = run->args->plan;
+    const ml_buffer *buf = run->args->op->in[plan->panels == ML_PANELS_OF_A ? ML_IN_A : ML_IN_B].buf;
+    const int64_t matrix = p->k * p->n * (int64_t)ml_dtype_size_of(p->b.dtype);
+    const int64_t index = ((const char *)p->b.data - (const char *)buf->host) / matrix;
+    return run->prepacked + index * ceil_div(p->n, run->impl->nr) * run->panel_floats;
 }
 
 static double copy_ns(int64_t rows, int64_t columns) {
@@ -160,12 +174,20 @@ static void look_ahead(ml_ukr_tile *tile, const ml_mat *next, const look_from *f
     }
 }
 
+/* The same where B comes in panels, each of whose blocks follows the one before: what lies after this one is next. */
+static void look_ahead_prepacked(ml_ukr_tile *tile, const float *after, const look_from *from, int64_t nr) {
+    const int64_t steps = (from->kb + from->k_pack - 1) / from->k_pack, fetched = from->strip * steps * LINE;
+    tile->ahead = fetched < steps * nr * (int64_t)sizeof(float) ? (const char *)after + fetched : NULL;
+    tile->ahead_step = LINE;
+}
+
 /* Columns of panels [first, last) of one problem. b_packed is followed by the partial sums. */
 static void panel_columns(const gemm_run *run, const ml_gemm_problem *p, const float *a_packed, float *b_packed,
                           const int64_t range[2]) {
     const ml_gemm_impl *impl = run->impl;
     const ml_gemm_layout *l = &run->layout;
     float *acc = b_packed + l->b_bytes / (int64_t)sizeof(float);
+    const float *prepacked = prepacked_at(run, p);
     ml_ukr_tile tile = {.alpha = p->alpha, .beta = p->beta, .activation = p->activation};
     for (int64_t panel = range[0]; panel < range[1]; panel++) {
         int64_t col = panel * impl->nr;
@@ -179,7 +201,9 @@ static void panel_columns(const gemm_run *run, const ml_gemm_problem *p, const f
             ml_mat src = mat_at(&p->b, p0, col);
             const float *b = b_packed;
             tile.b_stride = impl->nr;
-            if (run->in_place && src.dtype == ML_F32 && src.cs == 1 && tile.n == impl->nr) {
+            if (prepacked) {
+                b = prepacked + panel * run->panel_floats + words(run, p0) * impl->nr;
+            } else if (run->in_place && src.dtype == ML_F32 && src.cs == 1 && tile.n == impl->nr) {
                 b = src.data;
                 tile.b_stride = src.rs;
             } else {
@@ -193,7 +217,11 @@ static void panel_columns(const gemm_run *run, const ml_gemm_problem *p, const f
                 tile.m = min64(run->strip_rows, p->m - row);
                 tile.acc_io = l->partial_sums ? acc + strip * impl->mr * impl->nr : NULL;
                 tile_at(&tile, p, row, col);
-                look_ahead(&tile, &next, &(const look_from){p0, kb, strip, impl->k_pack}, &fetched);
+                const look_from from = {p0, kb, strip, impl->k_pack};
+                if (prepacked)
+                    look_ahead_prepacked(&tile, b + words(run, kb) * impl->nr, &from, impl->nr);
+                else
+                    look_ahead(&tile, &next, &from, &fetched);
                 if (next.rs == 1 && fetched > lines)
                     next.data = NULL;
                 impl->ukr(kb, a_packed + strip * strip_floats(run) + words(run, p0) * impl->mr, b, &tile);
@@ -262,7 +290,7 @@ static void run_panel(gemm_run *run, int threads) {
     run->chunks = 1;
     run->group = batch;
 
-    double columns_ns = product_ns(m, n, words(run, k)) + copy_ns(n, k) + copy_ns(m, n);
+    double columns_ns = product_ns(m, n, words(run, k)) + (run->prepacked ? 0 : copy_ns(n, k)) + copy_ns(m, n);
     double problem_ns = columns_ns + copy_ns(m, k) + PROBLEM_NS;
     bool serial = threads == 1 || problem_ns * (double)batch < SERIAL_NS;
     if (!serial) {
@@ -338,6 +366,12 @@ static void blocked_tile_task(void *arg, int64_t task, int worker) {
     int64_t strip0 = task / run->tasks_n * run->task_strips, panel0 = task % run->tasks_n * run->task_panels;
     int64_t strip1 = min64(strip0 + run->task_strips, strips), panel1 = min64(panel0 + run->task_panels, panels);
     bool first = run->p0 == 0, last = run->p0 + run->kb == p->k;
+    const float *b_block = prepacked_at(run, p);
+    const int64_t panel_floats = b_block ? run->panel_floats : line_floats(impl->nr * words(run, run->kb));
+    if (b_block)
+        b_block += run->j0 / impl->nr * panel_floats + words(run, run->p0) * impl->nr;
+    else
+        b_block = slab_b(run);
 
     ml_gemm_problem q = *p; /* with this k block's share of the epilogue */
     ml_ukr_tile tile = {.b_stride = impl->nr};
@@ -360,7 +394,7 @@ static void blocked_tile_task(void *arg, int64_t task, int worker) {
     tile.activation = q.activation;
 
     for (int64_t panel = panel0; panel < panel1; panel++) {
-        const float *b = slab_b(run) + panel * line_floats(impl->nr * words(run, run->kb));
+        const float *b = b_block + panel * panel_floats;
         int64_t col = panel * impl->nr;
         tile.n = min64(impl->nr, run->nb - col);
         for (int64_t strip = strip0; strip < strip1; strip++) {
@@ -407,7 +441,8 @@ static void run_blocked(gemm_run *run, int threads) {
                 for (run->p0 = 0; run->p0 < run->k; run->p0 += l->kc) {
                     run->kb = min64(l->kc, run->k - run->p0);
                     blocked_split(run, threads);
-                    int64_t pack_tasks_b = ceil_div(ceil_div(run->nb, run->impl->nr), run->pack_panels);
+                    int64_t panels = run->prepacked ? 0 : ceil_div(run->nb, run->impl->nr);
+                    int64_t pack_tasks_b = ceil_div(panels, run->pack_panels);
                     ml_parallel_limit(run->pack_tasks_a + pack_tasks_b, threads, blocked_pack_task, run);
                     ml_parallel_limit(run->tasks_m * run->tasks_n, threads, blocked_tile_task, run);
                 }
@@ -425,9 +460,11 @@ ml_status ml_cpu_matmul_mlx(const ml_encode_args *args) {
     run.args = args;
     run.impl = args->plan->kernel->impl;
     run.flipped = false;
+    run.prepacked = args->panels;
     load_problem(&run, 0, &run.problem);
     run.flipped = want_flip(&run.problem, args->plan);
     run.k = run.problem.k;
+    run.panel_floats = ml_gemm_panel_floats(args->plan->kernel, run.k);
     run.m = run.flipped ? run.problem.n : run.problem.m;
     run.n = run.flipped ? run.problem.m : run.problem.n;
 
@@ -441,6 +478,7 @@ ml_status ml_cpu_matmul_mlx(const ml_encode_args *args) {
                                  .k_pack = run.impl->k_pack,
                                  .block = args->plan->block,
                                  .out_is_f32 = args->op->out[0].dtype == ML_F32,
+                                 .b_prepacked = args->plan->panels != ML_PANELS_OF_NONE,
                                  .threads = threads};
     ml_gemm_layout_of(&shape, &run.layout);
     /* The number of threads may have grown since the plan was made: then there is scratch for the caller only. */
