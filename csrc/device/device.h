@@ -37,8 +37,8 @@ typedef struct ml_pack_args {
 typedef struct ml_device_vtbl {
     /* Caps under an ISA mask and thread count; kernels and tuning point to constant rows. */
     void (*caps)(ml_device *dev, uint32_t isa_mask, ml_caps *out);
-    /* size > 0, page-aligned. */
-    ml_status (*alloc)(ml_device *dev, size_t size, ml_buffer **out);
+    /* size > 0, page-aligned. device_only: the host never looks at it, and host may be NULL. */
+    ml_status (*alloc)(ml_device *dev, size_t size, bool device_only, ml_buffer **out);
     /* The text of plan->kernel for people: "cpu/gemm_avx512_f32_14x32", "OpenBLAS 0.3.34". */
     void (*impl_name)(ml_device *dev, const ml_plan *plan, char *buf, size_t size);
     /* Runs (cpu) or encodes into the command buffer (gpu). */

@@ -97,10 +97,10 @@ ML_API void ml_prefs_pop(void);
 typedef struct ml_memory_stats {
     int64_t bytes_in_use;   /* handed out and not yet released */
     int64_t bytes_reserved; /* held from the system, in use or pooled */
-    int64_t peak_in_use;
-    int64_t allocations; /* requests served */
-    int64_t pool_hits;   /* requests served without asking the system */
-    int64_t blocks;      /* blocks held from the system */
+    int64_t peak_in_use;    /* on GPU devices that of tensors plus that of scratch memory */
+    int64_t allocations;    /* requests served */
+    int64_t pool_hits;      /* requests served without asking the system */
+    int64_t blocks;         /* blocks held from the system */
 } ml_memory_stats;
 ML_API void ml_context_memory_stats(const ml_context *ctx, ml_memory_stats *out);
 /* Returns pooled memory that no tensor uses to the system. */

@@ -55,6 +55,8 @@ static void destroy_context(ml_context *ctx) {
     ml_metrics_sink_close(ctx->sink);
     if (ctx->cache)
         ml_resource_cache_release(ctx->cache);
+    if (ctx->scratch != ctx->pool)
+        ml_mempool_close(ctx->scratch);
     ml_mempool_close(ctx->pool);
     ml_tuning_release(&ctx->tuning);
     free(ctx);
@@ -126,7 +128,12 @@ ml_status ml_context_create(const ml_context_options *options, ml_context **out)
         goto fail;
     caps->caps.tuning = ctx->tuning.rows;
     caps->caps.n_tuning = ctx->tuning.n;
-    status = ml_mempool_create(ctx->device, ctx->prefs.check, &ctx->pool);
+    status = ml_mempool_create(ctx->device, ctx->prefs.check, false, &ctx->pool);
+    if (status != ML_OK)
+        goto fail;
+    ctx->scratch = ctx->pool;
+    if (ctx->device->kind != ML_DEVICE_CPU && !ctx->prefs.check)
+        status = ml_mempool_create(ctx->device, false, true, &ctx->scratch);
     if (status != ML_OK)
         goto fail;
     status = ml_resource_cache_create(false, &ctx->cache);
@@ -203,6 +210,16 @@ void ml_context_prefs(const ml_context *ctx, ml_prefs *out) {
 
 void ml_context_memory_stats(const ml_context *ctx, ml_memory_stats *out) {
     ml_mempool_stats(ctx->pool, out);
+    if (ctx->scratch == ctx->pool)
+        return;
+    ml_memory_stats s;
+    ml_mempool_stats(ctx->scratch, &s);
+    out->bytes_in_use += s.bytes_in_use;
+    out->bytes_reserved += s.bytes_reserved;
+    out->peak_in_use += s.peak_in_use;
+    out->allocations += s.allocations;
+    out->pool_hits += s.pool_hits;
+    out->blocks += s.blocks;
 }
 
 void ml_context_cache_stats(const ml_context *ctx, ml_cache_stats *out) {
@@ -211,6 +228,8 @@ void ml_context_cache_stats(const ml_context *ctx, ml_cache_stats *out) {
 
 void ml_context_trim(ml_context *ctx) {
     ml_mempool_trim(ctx->pool);
+    if (ctx->scratch != ctx->pool)
+        ml_mempool_trim(ctx->scratch);
     ml_thread *t = ml_thread_get();
     if (t)
         ml_thread_release_scratch(t);

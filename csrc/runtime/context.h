@@ -25,6 +25,8 @@ struct ml_context {
     ml_tuning tuning;
     _Atomic(ml_caps_node *) caps; /* never empty; the newest first */
     ml_mempool *pool;
+    ml_mempool *scratch; /* what kernels leave to each other: memory of the GPU alone; the pool itself on the CPU, and
+                            where it is poisoned */
     ml_resource_cache *cache;
     struct ml_metrics_sink *sink; /* NULL: neither console nor file */
     struct ml_command *commands;  /* committed and not known to be complete, oldest first (command.c) */

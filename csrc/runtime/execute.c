@@ -1,5 +1,6 @@
 /* The one way to run an operation: outputs, plan, resource cache, scratch, record, metrics. */
 #include "dispatch/dispatch.h"
+#include "dispatch/gpu_layout.h"
 #include "runtime/command.h"
 #include "runtime/context.h"
 #include "runtime/describe.h"
@@ -91,7 +92,7 @@ static ml_status run_sdpa(execution *e, const ml_op *op) {
     int64_t elements;
     const ml_shape shape = ml_view_shape(&scores);
     ML_TRY(ml_shape_check(&shape, scores.dtype, &elements));
-    ML_TRY(ml_mempool_alloc(e->ctx->pool, (size_t)elements * sizeof(float), false, &scores.buf));
+    ML_TRY(ml_mempool_alloc(e->ctx->scratch, (size_t)elements * sizeof(float), false, &scores.buf));
     ml_lower_sdpa(op, &scores, parts);
     ml_status status = ML_OK;
     for (int i = 0; i < ML_LOWERED_SDPA && status == ML_OK; i++) {
@@ -290,7 +291,9 @@ static ml_status run_planned(execution *e, const ml_op *op, const ml_planned *pl
             if (__builtin_expect(e->ctx->prefs.check, 0))
                 memset(args.scratch, 0xff, (size_t)plan->scratch_bytes);
         } else {
-            ML_TRY(ml_mempool_alloc(e->ctx->pool, (size_t)plan->scratch_bytes, false, &args.scratch_buffer));
+            /* A value out of range is reported to the host; the rest is for kernels only. */
+            ml_mempool *from = ml_gpu_checks_range(op) ? e->ctx->pool : e->ctx->scratch;
+            ML_TRY(ml_mempool_alloc(from, (size_t)plan->scratch_bytes, false, &args.scratch_buffer));
         }
     }
     double device_us = 0, encode_start = e->wanted ? ml_metrics_now_us() : 0;

@@ -48,7 +48,7 @@ typedef struct shard {
 
 struct ml_mempool {
     ml_device *device;
-    bool poison;
+    bool poison, device_only;
     ml_fork_lock fork_lock;
     _Alignas(CACHE_LINE) _Atomic(int64_t) in_use; /* bytes, plus OWNER while open */
     _Atomic(int64_t) peak;
@@ -97,7 +97,8 @@ static ml_status make_slab(ml_mempool *pool, size_t block_size, int n_blocks, sl
     slab *s = calloc(1, sizeof *s + (size_t)n_blocks * sizeof s->blocks[0]);
     if (!s)
         return ml_fail(ML_ERR_MEMORY, "out of memory for %d block descriptors", n_blocks);
-    ml_status status = pool->device->vtbl->alloc(pool->device, block_size * (size_t)n_blocks, &s->memory);
+    ml_status status =
+        pool->device->vtbl->alloc(pool->device, block_size * (size_t)n_blocks, pool->device_only, &s->memory);
     if (status != ML_OK) {
         free(s);
         return status;
@@ -320,13 +321,14 @@ static void unlock_after_fork(void *arg) {
         ml_spin_unlock(&pool->shards[i].lock);
 }
 
-ml_status ml_mempool_create(ml_device *dev, bool poison, ml_mempool **out) {
+ml_status ml_mempool_create(ml_device *dev, bool poison, bool device_only, ml_mempool **out) {
     void *memory;
     if (posix_memalign(&memory, CACHE_LINE, sizeof(ml_mempool)) != 0)
         return ml_fail(ML_ERR_MEMORY, "out of memory for a memory pool");
     ml_mempool *pool = memset(memory, 0, sizeof *pool);
     pool->device = dev;
     pool->poison = poison;
+    pool->device_only = device_only;
     atomic_init(&pool->in_use, OWNER);
     pool->fork_lock = (ml_fork_lock){.lock = lock_for_fork, .unlock = unlock_after_fork, .arg = pool};
     ml_fork_lock_add(&pool->fork_lock);

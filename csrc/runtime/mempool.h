@@ -20,8 +20,8 @@
 typedef struct ml_mempool ml_mempool;
 
 /* poison: what is handed out is filled with 0xff bytes first (NaN in every float dtype), so that a result that depends
- * on what the allocator left behind shows. */
-ml_status ml_mempool_create(ml_device *dev, bool poison, ml_mempool **out);
+ * on what the allocator left behind shows. device_only: memory that the host cannot reach (GPU devices). */
+ml_status ml_mempool_create(ml_device *dev, bool poison, bool device_only, ml_mempool **out);
 void ml_mempool_close(ml_mempool *pool);
 
 /* A buffer of size bytes (0 counts as 1). page_aligned: starts on a page and is the only one there; else results under

@@ -202,11 +202,11 @@ static ml_status run_chain(ml_gpu_device *device, ml_resource_cache *cache, int 
     double gpu_us;
     dev->vtbl->caps(dev, 0, &caps);
     for (int i = 0; i <= OPERATIONS; i++) {
-        EXPECT(dev->vtbl->alloc(dev, sizeof(float) * LENGTH, &x[i]) == ML_OK);
+        EXPECT(dev->vtbl->alloc(dev, sizeof(float) * LENGTH, false, &x[i]) == ML_OK);
         for (int k = 0; k < LENGTH; k++)
             ((float *)x[i]->host)[k] = i == 0 ? 1.0f : 0.0f;
     }
-    EXPECT(dev->vtbl->alloc(dev, sizeof(float) * LENGTH, &y) == ML_OK);
+    EXPECT(dev->vtbl->alloc(dev, sizeof(float) * LENGTH, false, &y) == ML_OK);
     EXPECT(dev->vtbl->begin(dev, &commands) == ML_OK);
     *barriers = 0;
     for (int i = 0; i <= OPERATIONS; i++) {
@@ -232,6 +232,44 @@ static ml_status run_chain(ml_gpu_device *device, ml_resource_cache *cache, int 
         ml_buffer_release(x[i]);
     ml_buffer_release(y);
     return status;
+}
+
+/* From host memory to memory of the device alone, and back. */
+static void test_private_memory(void) {
+    static ml_gpu_device device;
+    ml_device *dev = &device.base;
+    ml_resource_cache *cache;
+    ml_caps caps;
+    const ml_prefs prefs = ML_PREFS_DEFAULTS;
+    ml_buffer *x[3];
+    void *commands;
+    double gpu_us;
+    EXPECT(ml_gpu_device_open(&device, driver) == ML_OK);
+    EXPECT(ml_resource_cache_create(false, &cache) == ML_OK);
+    for (int i = 0; i < 3; i++)
+        EXPECT(dev->vtbl->alloc(dev, sizeof(float) * LENGTH, i == 1, &x[i]) == ML_OK);
+    EXPECT(x[0]->host && !x[1]->host && x[1]->handle && x[2]->host);
+    for (int k = 0; k < LENGTH; k++)
+        ((float *)x[0]->host)[k] = (float)k;
+    dev->vtbl->caps(dev, 0, &caps);
+    EXPECT(dev->vtbl->begin(dev, &commands) == ML_OK);
+    for (int i = 0; i < 2; i++) {
+        ml_op op = {.kind = ML_OP_COPY, .n_in = 1, .n_out = 1};
+        op.in[0] = (ml_view){.buf = x[i], .dtype = ML_F32, .shape = {LENGTH}, .strides = {1}, .ndim = 1};
+        op.out[0] = op.in[0];
+        op.out[0].buf = x[i + 1];
+        ml_plan plan;
+        EXPECT(ml_plan_op(&op, &caps, &prefs, &plan) == ML_OK);
+        ml_encode_args args = {.op = &op, .plan = &plan, .cache = cache, .label = ""};
+        EXPECT(dev->vtbl->encode(dev, commands, &args) == ML_OK);
+        EXPECT(args.barriers == i);
+    }
+    EXPECT(dev->vtbl->commit(dev, commands) == ML_OK && dev->vtbl->wait(dev, commands, &gpu_us) == ML_OK);
+    dev->vtbl->release(dev, commands);
+    EXPECT(((float *)x[2]->host)[LENGTH - 1] == LENGTH - 1);
+    for (int i = 0; i < 3; i++)
+        ml_buffer_release(x[i]);
+    ml_resource_cache_release(cache);
 }
 
 static void test_barriers(void) {
@@ -275,6 +313,7 @@ int main(int argc, char **argv) {
     test_rejected_sources();
     EXPECT(add_often(host, buffer, N) == ML_OK && ((int *)host)[0] == 25 && ((int *)host)[N - 1] == 25);
     test_failing_commands(host, buffer, N);
+    test_private_memory();
     test_memory();
     driver->buffer_release(buffer);
     return failures != 0;

@@ -78,7 +78,8 @@ static void destroy_buffer(ml_buffer *self) {
 }
 
 /* From 2 MiB on, aligned to huge pages: a weight matrix read once per token costs a TLB miss per 4 KiB otherwise. */
-static ml_status cpu_alloc(ml_device *dev, size_t size, ml_buffer **out) {
+static ml_status cpu_alloc(ml_device *dev, size_t size, bool device_only, ml_buffer **out) {
+    (void)device_only;
     size_t align = size >= HUGE_PAGE ? HUGE_PAGE : PAGE;
     if (size == 0 || size > SIZE_MAX - align)
         return ml_fail(ML_ERR_MEMORY, "cannot allocate %zu bytes", size);

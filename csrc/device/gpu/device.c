@@ -117,13 +117,13 @@ static ml_buffer *new_buffer(ml_device *dev, void *handle, void *host, size_t si
     return b;
 }
 
-static ml_status gpu_alloc(ml_device *dev, size_t size, ml_buffer **out) {
+static ml_status gpu_alloc(ml_device *dev, size_t size, bool device_only, ml_buffer **out) {
     const ml_gpu_device *d = DEVICE(dev);
     void *handle, *host;
     if (d->info.max_buffer > 0 && size > (size_t)d->info.max_buffer)
         return ml_fail(ML_ERR_MEMORY, "%s: a buffer of %zu bytes is over the device's limit of %lld", dev->name, size,
                        (long long)d->info.max_buffer);
-    ML_TRY(d->driver->buffer(d->handle, size, ML_GPU_SHARED, &handle, &host));
+    ML_TRY(d->driver->buffer(d->handle, size, device_only ? ML_GPU_PRIVATE : ML_GPU_SHARED, &handle, &host));
     *out = new_buffer(dev, handle, host, size);
     if (*out)
         return ML_OK;
