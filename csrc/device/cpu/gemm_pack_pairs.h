@@ -36,18 +36,19 @@ ALWAYS_INLINE void pack_along_width(float *dst, const ml_mat *x, int64_t count, 
  * alias with it; 2 * VW steps of each row where k is the inner one, else two steps of all rows. */
 ALWAYS_INLINE void pack_gather(float *dst, const ml_mat *x, int64_t count, int64_t k, const int width) {
     const int64_t rs = x->rs * 2, cs = x->cs * 2;
-    uint16_t raw[PACK_WIDTH][2 * VW] __attribute__((aligned(64)));
     if (llabs(x->rs) <= llabs(x->cs)) {
+        uint16_t both[2][PACK_WIDTH] __attribute__((aligned(64)));
         for (int64_t p = 0; p < k; p += 2, dst += width) {
             const char *src = (const char *)x->data + p * cs;
             if (p + 1 == k)
-                memset(raw[1], 0, sizeof raw[1]);
+                memset(both[1], 0, sizeof both[1]);
             for (int64_t s = 0; s < 2 && p + s < k; s++)
-                collect(raw[s], src + s * cs, count, x->rs, width, ML_BF16);
-            pack_pair_row(dst, (const char *)raw[0], (const char *)raw[1], count, width, p + 2 >= k);
+                collect(both[s], src + s * cs, count, x->rs, width, ML_BF16);
+            pack_pair_row(dst, (const char *)both[0], (const char *)both[1], count, width, p + 2 >= k);
         }
         return;
     }
+    uint16_t raw[PACK_WIDTH][2 * VW] __attribute__((aligned(64)));
     for (int64_t p = 0; p < k; p += 2 * VW) {
         const int steps = k - p < 2 * VW ? (int)(k - p) : 2 * VW, words = (steps + 1) / 2;
         const char *src = (const char *)x->data + p * cs;

@@ -10,8 +10,8 @@
  *   dtypes    ML_DTYPE_BITs of every dtype that may occur among operands and result
  *   supports  ML_SUP_... bits; ML_SUP_BF16_DOT limits a matmul row to bf16 operands and METALLIC_PRECISION=fast
  *   isa       ML_ISA_... bits it needs, implied ones included: ML_ISA_AVX2 | ML_ISA_AVX512; 0: always
- *   rank      among rows that can do a case the highest wins: scalar 0, avx2 and neon 10, avx512 and neon_bf16 20, avx512_bf16 30,
- *             amx 40, plus 1 to 9 for a more specialised kernel of the same tier
+ *   rank      among rows that can do a case the highest wins: scalar 0, avx2 and neon 10, avx512, neon_fp16 and
+ *             neon_bf16 20, avx512_bf16 30, amx 40, plus 1 to 9 for a more specialised kernel of the same tier
  *   mr, nr    micro-tile of a GEMM kernel; rows and keys of an attention kernel; else 0
  *   max_n     largest N of one pass, 0: any
  *   impl      a constant function table with external linkage; its type goes with the list:
