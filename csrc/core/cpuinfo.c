@@ -129,7 +129,7 @@ static int64_t sysctl_number(const char *name) {
 
 static void detect_isa(void) {
     info.isa |= ML_ISA_NEON;
-    if (sysctl_number("hw.optional.arm.FEAT_FP16"))
+    if (sysctl_number("hw.optional.arm.FEAT_FP16") && sysctl_number("hw.optional.arm.FEAT_FHM"))
         info.isa |= ML_ISA_NEON_FP16;
     if (sysctl_number("hw.optional.arm.FEAT_BF16"))
         info.isa |= ML_ISA_NEON_BF16;
@@ -149,11 +149,16 @@ static void cpuid_caches(void) {
 #else
 static void detect_isa(void) {
 #if defined(__linux__)
-    enum { HWCAP_ASIMD_BIT = 1, HWCAP_ASIMDHP_BIT = 10, HWCAP2_BF16_BIT = 14 }; /* asm/hwcap.h */
+    enum {
+        HWCAP_ASIMD_BIT = 1,
+        HWCAP_ASIMDHP_BIT = 10,
+        HWCAP_ASIMDFHM_BIT = 23,
+        HWCAP2_BF16_BIT = 14
+    }; /* asm/hwcap.h */
     unsigned long caps = getauxval(AT_HWCAP), caps2 = getauxval(AT_HWCAP2);
     if (caps >> HWCAP_ASIMD_BIT & 1)
         info.isa |= ML_ISA_NEON;
-    if (caps >> HWCAP_ASIMDHP_BIT & 1)
+    if ((caps >> HWCAP_ASIMDHP_BIT & 1) && (caps >> HWCAP_ASIMDFHM_BIT & 1))
         info.isa |= ML_ISA_NEON_FP16;
     if (caps2 >> HWCAP2_BF16_BIT & 1)
         info.isa |= ML_ISA_NEON_BF16;

@@ -14,7 +14,7 @@ enum {
     ML_ISA_AVX512_FP16 = 1 << 3,
     ML_ISA_AMX_BF16 = 1 << 4, /* tiles usable: permission granted */
     ML_ISA_NEON = 1 << 5,
-    ML_ISA_NEON_FP16 = 1 << 6,
+    ML_ISA_NEON_FP16 = 1 << 6, /* FP16 and FHM: arithmetic of f16, and its products added to f32 */
     ML_ISA_NEON_BF16 = 1 << 7
 };
 

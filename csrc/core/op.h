@@ -169,7 +169,9 @@ enum {
     ML_SUP_ALL = (1 << 10) - 1,
     /* Not an ability but a limit: multiplies pairs of bf16 with instructions that flush denormals, for bf16 operands
      * and ML_PRECISION_FAST only (ML_CASE_BF16_DOT). */
-    ML_SUP_BF16_DOT = 1 << 10
+    ML_SUP_BF16_DOT = 1 << 10,
+    /* The same for pairs of f16, whose products are exact: f16 operands only (ML_CASE_F16_DOT). */
+    ML_SUP_F16_DOT = 1 << 11
 };
 
 /* What a case is like, where a device has kernels that are made for some cases only (GPUs). */
@@ -186,7 +188,8 @@ enum {
     ML_CASE_TRANSPOSE = 1 << 9,  /* copy: source and destination run along different dims */
     ML_CASE_INTEGER = 1 << 10,   /* binary: computed in int */
     ML_CASE_BF16_DOT = 1 << 11,  /* matmul: a and b are bf16, and their denormals may be flushed */
-    ML_CASE_PRODUCT = 1 << 12    /* matmul: k and alpha are not 0, and c is out where there is one */
+    ML_CASE_PRODUCT = 1 << 12,   /* matmul: k and alpha are not 0, and c is out where there is one */
+    ML_CASE_F16_DOT = 1 << 13    /* matmul: a and b are f16 */
 };
 
 typedef struct ml_kernel_desc {

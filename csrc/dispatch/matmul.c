@@ -65,6 +65,8 @@ static void find_needs(ml_matmul_case *c) {
     if (c->op->in[ML_IN_A].dtype == ML_BF16 && c->op->in[ML_IN_B].dtype == ML_BF16 &&
         c->prefs->precision != ML_PRECISION_HIGH)
         c->cases |= ML_CASE_BF16_DOT;
+    if (c->op->in[ML_IN_A].dtype == ML_F16 && c->op->in[ML_IN_B].dtype == ML_F16)
+        c->cases |= ML_CASE_F16_DOT;
     if (p->has_bias)
         c->supports |= ML_SUP_BIAS;
     if (p->activation != ML_ACT_NONE)

@@ -72,6 +72,8 @@ static ml_why row_obstacle(const ml_kernel_desc *row, const ml_caps *caps, const
     }
     if ((row->supports & ML_SUP_BF16_DOT) != 0 && (need->cases & ML_CASE_BF16_DOT) == 0)
         return ML_WHY_UNSUPPORTED_DTYPE;
+    if ((row->supports & ML_SUP_F16_DOT) != 0 && (need->cases & ML_CASE_F16_DOT) == 0)
+        return ML_WHY_UNSUPPORTED_DTYPE;
     if (row->max_n != 0 && need->n > row->max_n)
         return ML_WHY_UNSUPPORTED_SIZE;
     return (row->requires_cases & ~need->cases) != 0 ? ML_WHY_UNSUPPORTED_OTHER : ML_WHY_NONE;

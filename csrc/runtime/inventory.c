@@ -100,8 +100,9 @@ static void describe_bits(ml_json *j, const char *key, uint32_t bits, const char
 
 /* available: on this machine, whatever METALLIC_ISA says. */
 static void describe_kernel(ml_json *j, const ml_device *dev, const ml_caps *caps, const ml_kernel_desc *k) {
-    static const char *const supports[] = {"bias", "activation", "alpha_beta", "any_strides", "mixed_dtypes", "causal",
-                                           "mask", "window",     "sinks",      "softcap",     "bf16_dot",     NULL};
+    static const char *const supports[] = {"bias",     "activation", "alpha_beta", "any_strides", "mixed_dtypes",
+                                           "causal",   "mask",       "window",     "sinks",       "softcap",
+                                           "bf16_dot", "f16_dot",    NULL};
     ml_json_object_begin(j, NULL);
     ml_json_string(j, "name", k->name);
     ml_json_string(j, "device", dev->name);

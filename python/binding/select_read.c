@@ -34,8 +34,9 @@ static const char *const activation_names[] = {"none", "gelu", "gelu_tanh", "sil
 static const char *const mask_names[] = {"none", "bool", "additive", NULL};
 static const char *const device_names[] = {"cpu", "metal", "cuda", NULL};
 static const char *const binary_names[] = {"add", "sub", "mul", "div", "equal", "not_equal", NULL};
-static const char *const support_names[] = {"bias", "activation", "alpha_beta", "any_strides", "mixed_dtypes", "causal",
-                                            "mask", "window",     "sinks",      "softcap",     "bf16_dot",     NULL};
+static const char *const support_names[] = {"bias",     "activation", "alpha_beta", "any_strides", "mixed_dtypes",
+                                            "causal",   "mask",       "window",     "sinks",       "softcap",
+                                            "bf16_dot", "f16_dot",    NULL};
 
 static int choose(PyObject *value, const char *const *choices, int *out) {
     const char *text = PyUnicode_Check(value) ? PyUnicode_AsUTF8(value) : NULL;

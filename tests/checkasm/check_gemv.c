@@ -91,7 +91,7 @@ static void sums_alloc(sums_case *t) {
     const layout along = t->axpy ? (check_rand() % 2 ? COLUMNS : COLUMNS_APART) : rows[check_range(0, 2)];
     matrix_alloc(&t->w, t->dtype, t->rows, t->k, along);
     matrix_fill(&t->w, t->values);
-    matrix_alloc(&t->x, t->impl->pack_pairs ? ML_BF16 : ML_F32, t->k, t->n, (layout)check_range(0, LAYOUT_COUNT - 1));
+    matrix_alloc(&t->x, t->impl->pack_pairs ? t->dtype : ML_F32, t->k, t->n, (layout)check_range(0, LAYOUT_COUNT - 1));
     matrix_fill(&t->x, t->values);
 
     t->block = (ml_gemv_block){.w = t->w.mat.data,
@@ -130,7 +130,8 @@ static void check_sums(sums_case *t) {
             double flushed = 0.0; /* terms whose operand dot products of bf16 take as zero */
             for (int64_t p = 0; p < t->k; p++) {
                 const double w = matrix_value(&t->w.mat, i, p), x = matrix_value(&t->x.mat, p, j), term = w * x;
-                const bool zero = t->impl->pack_pairs && (fabs(w) < 0x1p-126 || fabs(x) < 0x1p-126);
+                const bool zero =
+                    t->impl->pack_pairs && t->dtype == ML_BF16 && (fabs(w) < 0x1p-126 || fabs(x) < 0x1p-126);
                 flushed += zero && isfinite(term) ? fabs(term) : 0.0;
                 want += zero && !isfinite(term) ? (double)NAN : term;
                 magnitude += fabs(term);
@@ -308,9 +309,12 @@ void check_gemv(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
     (void)reference; /* float64 is; sums of integers are exact */
     const ml_gemv_impl *impl = row->impl;
     check_begin("table");
-    if ((impl->pack_pairs != NULL) != ((row->supports & ML_SUP_BF16_DOT) != 0))
+    if ((impl->pack_pairs && impl->dot[ML_BF16]) != ((row->supports & ML_SUP_BF16_DOT) != 0) ||
+        (impl->pack_pairs && impl->dot[ML_F16]) != ((row->supports & ML_SUP_F16_DOT) != 0))
         check_fail("row and implementation differ on pairs");
-    for (size_t d = impl->pack_pairs ? 2 : 0; d < 3; d++) { /* pairs are bf16 */
+    for (size_t d = 0; d < 3; d++) {
+        if (!impl->dot[check_dtypes[d]]) /* pairs are of one dtype */
+            continue;
         for (int n = 1; n <= MAX_COLS; n++) {
             check_products(impl, false, check_dtypes[d], n);
             check_products(impl, true, check_dtypes[d], n);

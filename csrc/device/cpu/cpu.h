@@ -145,8 +145,9 @@ typedef struct ml_gemv_x_layout {
     bool pairs;
 } ml_gemv_x_layout;
 
-/* X for the kernels of a row with ML_SUP_BF16_DOT: 32-bit words of two steps along k, X(2 w, j) in the lower half and
- * X(2 w + 1, j), or zero past the end, in the upper one. Word w of column j lies at dst[w / 16 * block + w % 16 * word
+/* X for the kernels of a row with ML_SUP_BF16_DOT or ML_SUP_F16_DOT: 32-bit words of two steps along k, X(2 w, j) in
+ * the lower half and X(2 w + 1, j), or zero past the end, in the upper one. Word w of column j lies at dst[w / 16 *
+ * block + w % 16 * word
  * + j * column]. "dot" takes blocks as above, 16 words to a column; "axpy" any words and columns apart, and its x_rs is
  * the distance of words. */
 typedef struct ml_gemv_pairs {
@@ -157,7 +158,8 @@ typedef struct ml_gemv_pairs {
 
 typedef struct ml_gemv_impl {
     ml_gemv_block_fn dot[3], axpy[3]; /* [ML_F32..ML_BF16] of W */
-    /* With this, dot and axpy of bf16 take X as pairs; src is bf16, k rows and to->n <= 16 columns. */
+    /* With this, dot and axpy take X as pairs of W's dtype, bf16 or f16; src has it, too, k rows and to->n <= 16
+     * columns. */
     void (*pack_pairs)(float *dst, const ml_mat *src, int64_t k, const ml_gemv_pairs *to);
     const struct ml_gemv_impl *base; /* has what this table leaves out; NULL: nothing */
     /* Lays out k rows and to.n columns of src from dst, the place of its first column, on. */

@@ -33,7 +33,7 @@ enum {
 typedef struct run {
     const ml_encode_args *args;
     const ml_gemv_impl *impl, *base; /* base: for what impl leaves out */
-    bool pairs;                      /* the columns are packed as pairs of bf16 */
+    bool pairs;                      /* the columns are packed as 16-bit pairs */
     ml_gemv_layout l;
     int64_t first, count; /* items of this pass */
     float *x, *partial;

@@ -40,9 +40,6 @@ V_FN void v_zip(vf even, vf odd, vf *a, vf *b) {
     *a = vzip1q_f32(even, odd);
     *b = vzip2q_f32(even, odd);
 }
-V_FN void v_sum4(vf a, vf b, vf c, vf d, float *out) {
-    v_store(out, vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)));
-}
 /* 4 x 4 floats, rows to columns. */
 V_FN void v_transpose4(float *to, int64_t to_ld, const float *from, int64_t from_ld) {
     vf r[4] = {v_load(from), v_load(from + from_ld), v_load(from + 2 * from_ld), v_load(from + 3 * from_ld)};

@@ -219,6 +219,10 @@ V_FN int v_any_nan(vf a, vf b) {
 V_FN float v_sum(vf v) {
     return vaddvq_f32(v);
 }
+/* out[0..3] = the sums of four vectors. */
+V_FN void v_sum4(vf a, vf b, vf c, vf d, float *out) {
+    v_store(out, vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)));
+}
 V_FN float v_largest(vf v) {
     return vmaxvq_f32(v);
 }
