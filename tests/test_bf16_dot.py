@@ -1,4 +1,4 @@
-"""Kernels that multiply pairs of bfloat16: when they are chosen, and what they may do to denormals."""
+"""Kernels that multiply pairs of 16 bits: when they are chosen, and what those of bfloat16 may do to denormals."""
 
 from __future__ import annotations
 
@@ -30,6 +30,23 @@ def test_only_for_bfloat16_operands():
     assert choose(dtypes={"a": "bfloat16", "b": "bfloat16", "bias": "float32", "out": "bfloat16"}, bias="n") == "dot"
     for a, b in [("bfloat16", "float32"), ("float32", "bfloat16"), ("float16", "bfloat16")]:
         assert choose(dtypes={"a": a, "b": b, "out": "bfloat16"}) == "f32"
+
+
+def test_float16_kernels_only_for_float16_operands():
+    """Their products are exact, so precision does not matter; the case of bfloat16 is another row's."""
+    row = {"op": "matmul", "family": "mlx", "dtypes": ["float32", "float16", "bfloat16"], "rank": 20, "isa": 1}
+    dots = [{**row, "name": n, "supports": [*SUPPORTS, n], "rank": 30} for n in ("f16_dot", "bf16_dot")]
+    kernels = [{**row, "name": "f32", "supports": SUPPORTS}, *dots]
+    device = {"device": "cpu", "isa": 1, "simdgroup_mm": True, "has_mlx": True, "kernels": kernels}
+
+    def chosen(a, b, precision="fast"):
+        case = {"m": 128, "n": 128, "k": 128, "dtypes": {"a": a, "b": b, "out": "float32"}}
+        return _core._select("matmul", case, device, {"precision": precision})["kernel"]
+
+    assert chosen("float16", "float16") == chosen("float16", "float16", "high") == "f16_dot"
+    assert chosen("bfloat16", "bfloat16") == "bf16_dot"
+    for a, b in [("float16", "float32"), ("float32", "float16"), ("float16", "bfloat16"), ("float32", "float32")]:
+        assert chosen(a, b) == "f32"
 
 
 def test_high_precision_keeps_f32():
