@@ -22,7 +22,7 @@ MIN_ROUNDS, MAX_ROUNDS = 5, 100
 COLD_FACTOR = 2  # cold buffers together: this many last-level caches
 MAX_COPIES = 512
 BUSY = 0.2  # CPUs that others may use before a row is marked as disturbed
-PATIENCE = 20.0  # seconds after which one round must do
+SLOW_SECONDS, SLOW_FACTOR = 0.5, 10  # a contender that takes that long, and that many times the fastest, runs once
 ROW_SECONDS = 0.4  # measuring time per row when there is no budget
 READ_SECONDS, FMA_SECONDS = 6e-3, 3e-3
 MAX_READ = 256 << 20
@@ -141,15 +141,12 @@ class CaseRun:
     # ---- rounds ----
 
     def measure(self, seconds: float, tick: Callable[[], None]) -> None:
-        """Rounds for about `seconds`, at least MIN_ROUNDS of them: 3 when they take more than thrice the time, one
-        when they take longer than PATIENCE (a peer without kernels for a dtype: a minute for one product)."""
-        turns: list[Callable[[], None]] = []
-        for contender in filter(self._runs, self.answers):
-            for mode, gap in self.modes.items():
-                if not gap:
-                    turns.append(lambda c=contender, m=mode: self._sample(c, m))
-        if not turns:
+        """Rounds for about `seconds`, at least MIN_ROUNDS of them: 3 when they take more than thrice the time. A peer
+        without kernels for a dtype, which may take a minute for one product, has only the first round."""
+        runs = [(c, mode) for c in filter(self._runs, self.answers) for mode, gap in self.modes.items() if not gap]
+        if not runs:
             return
+        turns: list[Callable[[], None]] = [lambda c=c, m=m: self._sample(c, m) for c, m in runs]
         for mode in self.modes:
             turns.append(lambda m=mode: self._read_ceiling(m))
         turns.append(self._fma_ceiling)
@@ -160,12 +157,23 @@ class CaseRun:
             for turn in turns[shift:] + turns[:shift]:
                 turn()
             tick()
-            elapsed = time.monotonic() - start
-            least = MIN_ROUNDS if elapsed < 3 * seconds else 3 if elapsed < PATIENCE else 1
-            if elapsed >= seconds and number + 1 >= least:
+            if number == 0:
+                slow = self._slow()
+                turns = [turn for turn, run in zip(turns[: len(runs)], runs, strict=True) if run not in slow] + turns[
+                    len(runs) :
+                ]
+                started = time.monotonic()
+            elapsed = time.monotonic() - started
+            if elapsed >= seconds and number + 1 >= (MIN_ROUNDS if elapsed < 3 * seconds else 3):
                 break
         if others is not None:
             self.disturbance = (self.team.others_seconds() - others) / (time.monotonic() - start)
+
+    def _slow(self) -> set[tuple[Contender, str]]:
+        """Who took far too long in the first round to be the fastest of the case."""
+        us = {run: samples[0] for run, samples in self.samples.items()}
+        limit = max(SLOW_SECONDS * 1e6, SLOW_FACTOR * min(us.values(), default=0.0))
+        return {run for run, first in us.items() if first > limit}
 
     def _sample(self, contender: Contender, mode: str) -> None:
         if not self._runs(contender):
