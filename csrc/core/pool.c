@@ -1,10 +1,11 @@
 /* One pool, one job at a time.
  *
- * The job's unclaimed tasks are one 64-bit word, `claim` = (job number, tasks left). Whoever wants a task lowers it
- * with a compare-and-swap; success proves that the job was still the one whose fields (fn, arg, ...) were read just
- * before, so a worker that wakes late can neither run a stale function nor take a task twice. The caller claims tasks
- * as everybody does and then waits only for tasks in progress: a worker that the system does not schedule costs
- * nothing.
+ * The job's unclaimed tasks are one 64-bit word, `claim` = (job number, first task left, tasks up to the last left).
+ * Whoever wants a task shortens the range with a compare-and-swap; success proves that the job was still the one whose
+ * fields (fn, arg, ...) were read just before, so a worker that wakes late can neither run a stale function nor take a
+ * task twice. The caller takes tasks from the front and workers from the back: calls that repeat find much of their
+ * data in the caches of the same core again. Then the caller waits only for tasks in progress: a worker that the system
+ * does not schedule costs nothing.
  *
  * There is no lock to inherit across fork: `busy` is a try-lock whose loser works alone, everything else is atomic, and
  * the child's fork handler sets all of it back to the beginning.
@@ -38,13 +39,13 @@
 
 enum {
     MAX_THREADS = 512,
-    LEFT_BITS = 24,             /* tasks of a job that the claim word can hold */
+    TASK_BITS = 16,             /* of each task number in the claim word: tasks that a job can have */
     WORKER_SPIN_NS = 50 * 1000, /* about what a futex wake-up costs, so that spinning at most doubles a wait */
     CALLER_SPIN_NS = 200 * 1000,
     SPINS_PER_CLOCK = 16,
     WAKE_FAN_OUT = 2 /* threads that one thread wakes; the woken wake more while tasks are left */
 };
-#define LEFT_MASK ((UINT64_C(1) << LEFT_BITS) - 1)
+#define TASK_MASK ((UINT64_C(1) << TASK_BITS) - 1)
 #define CACHE_LINE 128 /* two lines: adjacent ones are prefetched together */
 
 typedef struct worker {
@@ -53,10 +54,10 @@ typedef struct worker {
 } worker;
 
 static struct {
-    _Alignas(CACHE_LINE) _Atomic uint64_t claim; /* job number << LEFT_BITS | tasks left */
+    _Alignas(CACHE_LINE) _Atomic uint64_t claim; /* job number, front, back: see front_of() */
     _Atomic(ml_task_fn) fn;
     _Atomic(void *) arg;
-    _Atomic int64_t first, tasks; /* the job's tasks are first ... first + tasks - 1 */
+    _Atomic int64_t first; /* number of the job's task 0 */
     _Atomic int max_workers;
     _Atomic uint64_t fp_mode;
 
@@ -157,8 +158,19 @@ static void unpark(atomic_uint *word, int n) {
 
 /* ---- the job ---- */
 
+/* Of a claim word: tasks front_of() ... back_of() - 1 are left. */
+static inline int64_t back_of(uint64_t claim) {
+    return (int64_t)(claim & TASK_MASK);
+}
+static inline int64_t front_of(uint64_t claim) {
+    return (int64_t)(claim >> TASK_BITS & TASK_MASK);
+}
+static inline int64_t left_of(uint64_t claim) {
+    return back_of(claim) - front_of(claim);
+}
+
 static inline bool tasks_left(void) {
-    return (atomic_load_explicit(&pool.claim, memory_order_acquire) & LEFT_MASK) != 0;
+    return left_of(atomic_load_explicit(&pool.claim, memory_order_acquire)) != 0;
 }
 
 /* Wakes sleepers when the workers that are awake are not enough for `wanted` more. */
@@ -173,24 +185,23 @@ static void run_tasks(int id) {
     unsigned finished = 0;
     for (;;) {
         uint64_t claim = atomic_load_explicit(&pool.claim, memory_order_acquire);
-        uint64_t left = claim & LEFT_MASK;
-        if (left == 0)
+        if (left_of(claim) == 0)
             break;
         /* These loads may see a later job's values; then the claim word has changed too (it was 0 left before they were
          * written) and the exchange fails. */
         ml_task_fn fn = atomic_load_explicit(&pool.fn, memory_order_acquire);
         void *arg = atomic_load_explicit(&pool.arg, memory_order_acquire);
         int64_t first = atomic_load_explicit(&pool.first, memory_order_acquire);
-        int64_t tasks = atomic_load_explicit(&pool.tasks, memory_order_acquire);
         uint64_t fp_mode = atomic_load_explicit(&pool.fp_mode, memory_order_acquire);
         if (id >= atomic_load_explicit(&pool.max_workers, memory_order_acquire))
             break;
-        if (!atomic_compare_exchange_weak_explicit(&pool.claim, &claim, claim - 1, memory_order_acq_rel,
+        const uint64_t rest = id == 0 ? claim + (UINT64_C(1) << TASK_BITS) : claim - 1;
+        if (!atomic_compare_exchange_weak_explicit(&pool.claim, &claim, rest, memory_order_acq_rel,
                                                    memory_order_relaxed))
             continue;
         if (finished == 0 && fp_mode != fp_mode_get())
             fp_mode_set(fp_mode);
-        fn(arg, first + tasks - (int64_t)left, id);
+        fn(arg, first + (id == 0 ? front_of(claim) : back_of(rest)), id);
         finished++;
     }
     /* The job cannot end before this, so all tasks counted belong to one job. */
@@ -219,15 +230,14 @@ static void wait_unfinished(void) {
     atomic_store(&pool.caller_sleeps, 0);
 }
 
-/* The pool is owned. At most LEFT_MASK tasks. */
+/* The pool is owned. At most TASK_MASK tasks. */
 static void run_job(int64_t first, int64_t tasks, ml_task_fn fn, void *arg) {
-    uint64_t number = (atomic_load_explicit(&pool.claim, memory_order_relaxed) >> LEFT_BITS) + 1;
+    uint64_t number = (atomic_load_explicit(&pool.claim, memory_order_relaxed) >> 2 * TASK_BITS) + 1;
     atomic_store_explicit(&pool.fn, fn, memory_order_release);
     atomic_store_explicit(&pool.arg, arg, memory_order_release);
     atomic_store_explicit(&pool.first, first, memory_order_release);
-    atomic_store_explicit(&pool.tasks, tasks, memory_order_release);
     atomic_store_explicit(&pool.unfinished, (unsigned)tasks, memory_order_release);
-    atomic_store(&pool.claim, number << LEFT_BITS | (uint64_t)tasks);
+    atomic_store(&pool.claim, number << 2 * TASK_BITS | (uint64_t)tasks);
     atomic_fetch_add(&pool.epoch, 1u);
     wake_workers(tasks - 1 < pool.n_workers ? tasks - 1 : pool.n_workers);
     run_tasks(0);
@@ -242,9 +252,9 @@ static void *worker_main(void *p) {
     inside_task = true;
     while (!atomic_load(&pool.stop)) {
         uint64_t seen = atomic_load_explicit(&pool.claim, memory_order_acquire);
-        if ((seen & LEFT_MASK) && id < atomic_load_explicit(&pool.max_workers, memory_order_acquire)) {
+        if (left_of(seen) && id < atomic_load_explicit(&pool.max_workers, memory_order_acquire)) {
             /* Pass the wake-up on before the work. */
-            wake_workers((int64_t)(seen & LEFT_MASK) - 1);
+            wake_workers(left_of(seen) - 1);
             run_tasks(id);
             spin_until = atomic_load_explicit(&pool.spin, memory_order_relaxed) ? now_ns() + WORKER_SPIN_NS : 0;
             continue;
@@ -268,7 +278,7 @@ static void *worker_main(void *p) {
         /* Sequentially consistent: either this sees the job, or its publisher sees the sleeper. A thread that may not
          * help with this job sleeps too, until the epoch moves. */
         uint64_t claim = atomic_load(&pool.claim);
-        bool idle = (claim & LEFT_MASK) == 0 || id >= atomic_load(&pool.max_workers);
+        bool idle = left_of(claim) == 0 || id >= atomic_load(&pool.max_workers);
         if (idle && !atomic_load(&pool.stop))
             park(&pool.epoch, epoch);
         atomic_fetch_sub(&pool.sleepers, 1);
@@ -503,9 +513,9 @@ void ml_parallel_limit(int64_t tasks, int max_workers, ml_task_fn fn, void *arg)
         keep_off_callers_cpu();
         atomic_store_explicit(&pool.max_workers, max_workers, memory_order_release);
         atomic_store_explicit(&pool.fp_mode, fp_mode_get(), memory_order_release);
-        for (int64_t first = 0; first < tasks; first += (int64_t)LEFT_MASK) {
+        for (int64_t first = 0; first < tasks; first += (int64_t)TASK_MASK) {
             int64_t rest = tasks - first;
-            run_job(first, rest < (int64_t)LEFT_MASK ? rest : (int64_t)LEFT_MASK, fn, arg);
+            run_job(first, rest < (int64_t)TASK_MASK ? rest : (int64_t)TASK_MASK, fn, arg);
         }
         disown_pool();
     } else {

@@ -7,9 +7,11 @@
 /* Largest A that is packed whole (it stays in L3 next to the streams of B and C), and largest copy of it that every
  * thread may own. */
 #define A_WHOLE_MAX (INT64_C(8) << 20)
+/* Rows of such an A, in blocks of mc: past L2 it comes from L3, which is asked for little. */
+#define A_WHOLE_BLOCKS 3
 #define A_PRIVATE_MAX (INT64_C(1) << 20)
 /* From this many elements of A on, packing it once for all threads saves more than the extra synchronisation costs. */
-#define A_SHARED_MIN 65536
+#define A_SHARED_MIN 262144
 /* Largest slab of packed A, and of f32 partial sums, in the blocked scheme. */
 #define A_SLAB_MAX (INT64_C(8) << 20)
 #define ACC_SLAB_MAX (INT64_C(16) << 20)
@@ -52,7 +54,7 @@ void ml_gemm_layout_of(const ml_gemm_shape *s, ml_gemm_layout *l) {
     const int64_t kc_words = ceil_div(l->kc, s->k_pack);
 
     int64_t a_whole = strips * line_up(s->mr * k_words * size);
-    if (s->k == 0 || ((padded_m <= s->block.mc || padded_m == s->mr) && a_whole <= A_WHOLE_MAX)) {
+    if (s->k == 0 || ((padded_m <= A_WHOLE_BLOCKS * s->block.mc || padded_m == s->mr) && a_whole <= A_WHOLE_MAX)) {
         l->scheme = ML_GEMM_PANEL;
         l->shared_a = a_whole > A_PRIVATE_MAX || (s->batch < 8 && s->m * s->k >= A_SHARED_MIN && s->n >= 8 * s->nr);
         l->partial_sums = l->k_blocks > 1;

@@ -83,6 +83,7 @@ typedef struct tile_case {
     sums sums;
     check_buffer a, b;             /* operands as f32, [k][mr] and [k][b_stride] */
     check_buffer a_pairs, b_pairs; /* the same as the kernel's panels, where those are no f32 */
+    check_buffer a_rows;           /* a as rows, where tile.a_rows is not 0 */
     check_buffer acc, acc_before;
     matrix c, bias, out;
     ml_mat c_before; /* a copy of c where out overwrites it */
@@ -133,6 +134,17 @@ static void make_pairs(check_buffer *pairs, const check_buffer *b, int64_t k, in
     }
 }
 
+/* A by rows, which end where readable memory ends. */
+static void make_rows(tile_case *t) {
+    const ml_dtype dtype = t->impl->k_pack == 2 ? ML_BF16 : ML_F32;
+    const int64_t size = (int64_t)ml_dtype_size_of(dtype), step = (t->k + check_range(0, 9)) * size;
+    check_alloc(&t->a_rows, (size_t)((t->m - 1) * step + t->k * size), (size_t)size);
+    for (int64_t i = 0; i < t->m; i++)
+        for (int64_t p = 0; p < t->k; p++)
+            ml_store_element(dtype, t->a_rows.data + i * step + p * size, (double)floats(&t->a)[p * t->impl->mr + i]);
+    t->tile.a_rows = step;
+}
+
 static void case_alloc(tile_case *t) {
     const int64_t mr = t->impl->mr, nr = t->impl->nr, size = (int64_t)sizeof(float);
     t->sums = check_rand() % 2 ? SUMS_NONE : (sums)check_range(0, SUMS_COUNT - 1);
@@ -153,6 +165,9 @@ static void case_alloc(tile_case *t) {
         make_pairs(&t->a_pairs, &t->a, t->k, mr);
         make_pairs(&t->b_pairs, &t->b, t->k, nr);
     }
+    t->a_rows = (check_buffer){0};
+    if (t->impl->in_place_a && t->k > 0 && t->k % t->impl->k_pack == 0 && check_rand() % 2)
+        make_rows(t);
     check_alloc(&t->acc, (size_t)(mr * nr * size), 64);
     check_alloc(&t->acc_before, (size_t)(mr * nr * size), 64);
     if (t->sums == SUMS_LOAD || t->sums == SUMS_LOAD_STORE)
@@ -205,6 +220,8 @@ static void case_alloc(tile_case *t) {
 static void case_free(tile_case *t) {
     check_free(&t->a);
     check_free(&t->b);
+    if (t->tile.a_rows)
+        check_free(&t->a_rows);
     if (t->impl->k_pack == 2) {
         check_free(&t->a_pairs);
         check_free(&t->b_pairs);
@@ -241,6 +258,7 @@ static void run_reference(const tile_case *t, const ml_gemm_impl *impl, matrix *
             tile.acc_io = tile.acc_load ? floats(&acc) : NULL;
             tile.acc_store = false;
             tile.b_stride = nr;
+            tile.a_rows = 0;
             tile.out = result->mat;
             tile.out.data = matrix_at(&result->mat, i, j);
             if (tile.c_in.data) {
@@ -371,8 +389,8 @@ static void check_tile(const ml_gemm_impl *impl, const ml_gemm_impl *reference, 
         matrix by_reference;
         matrix_alloc(&by_reference, t.out.mat.dtype, m, n, ROWS);
         run_reference(&t, reference, &by_reference);
-        impl->ukr(t.k, floats(impl->k_pack == 2 ? &t.a_pairs : &t.a), floats(impl->k_pack == 2 ? &t.b_pairs : &t.b),
-                  &t.tile);
+        const check_buffer *a = t.tile.a_rows ? &t.a_rows : impl->k_pack == 2 ? &t.a_pairs : &t.a;
+        impl->ukr(t.k, floats(a), floats(impl->k_pack == 2 ? &t.b_pairs : &t.b), &t.tile);
         if (t.tile.acc_store)
             check_sums(&t);
         else

@@ -73,8 +73,10 @@ float ml_activate(ml_activation act, float x);
 /* What becomes of one micro-tile. acc[i][j] = sum over p < k of a[p*mr + i] * b[p*b_stride + j] in f32; then, with
  * acc_load, acc += acc_io; then acc_io = acc (acc_store), or out = act(alpha * acc + beta * c_in + bias). */
 typedef struct ml_ukr_tile {
-    int64_t m, n;      /* valid part of the tile, 1 <= m <= mr, 1 <= n <= nr; nothing else of out is written */
-    int64_t b_stride;  /* nr for a packed panel; another row stride reads an f32 matrix in place (n == nr, k_pack 1) */
+    int64_t m, n;     /* valid part of the tile, 1 <= m <= mr, 1 <= n <= nr; nothing else of out is written */
+    int64_t a_rows;   /* 0: a packed panel; else bytes from one row of A to the next, which lie as in memory, steps side
+                         by side (in_place_a) */
+    int64_t b_stride; /* nr for a packed panel; another row stride reads an f32 matrix in place (n == nr, k_pack 1) */
     float alpha, beta; /* beta is not looked at when c_in.data is NULL */
     ml_mat c_in, bias, out;
     ml_activation activation;
@@ -100,6 +102,7 @@ typedef struct ml_gemm_impl {
     ml_gemm_ukr_fn ukr;
     ml_gemm_pack_fn pack_a, pack_b; /* src rows of A; columns of B given as rows (strides swapped) */
     int mr, nr, k_pack;
+    bool in_place_a; /* ukr reads f32 rows of A where they lie; k_pack 2: bf16 rows, if k is even */
 } ml_gemm_impl;
 
 /* ---- vector and small-N ------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@
 #include "device/cpu/cpu.h"
 #include "dispatch/gemm_layout.h"
 
+#include <stdlib.h>
+
 /* Nominal speed of one thread, to size tasks: multiply-adds and copied elements per nanosecond, and one problem's fixed
  * cost. */
 #define MACS_PER_NS 40.0
@@ -19,14 +21,21 @@
 /* Tasks of one parallel section: small enough to balance the threads, large enough to hide the hand-out. */
 #define TASK_NS 20000.0
 #define TASKS_PER_THREAD 8
+#define BLOCKED_TASKS_PER_THREAD 32
+/* Steps along k that neighbouring strips are packed for at a time. */
+#define PACK_STEPS 16
 /* Columns a task must have before it pays to pack its own copy of A. */
 #define PRIVATE_A_MIN_COLUMNS 128
 /* B is multiplied where it lies, if it lies well, when at most so many strips of A will read each panel, or when it is
  * so small that rereading it costs nothing. */
 #define IN_PLACE_MAX_STRIPS 2
-#define IN_PLACE_MAX_BYTES 65536
+#define IN_PLACE_MAX_BYTES 262144
 
 #define LINE 64 /* bytes of a cache line */
+/* Lines so far apart share a set of L1 (64 sets everywhere but on a few cores that have more), which holds 8 or so:
+ * with panels of B and rows of C in between, this many of one stride live side by side. */
+#define ALIAS_BYTES 4096
+#define ALIAS_ROWS 4
 
 typedef struct gemm_run {
     const ml_encode_args *args;
@@ -37,6 +46,7 @@ typedef struct gemm_run {
     bool flipped;
     const float *prepacked;  /* panels of all matrices of an operand, which is then B; NULL: B is packed here */
     int64_t panel_floats;    /* of such a panel, which holds all of k */
+    bool a_in_place;         /* A is not packed */
     float *shared, *private; /* private: of worker 0 */
     int64_t strips, panels;  /* PANEL: of the problem */
     int64_t strip_rows;      /* PANEL: rows of a strip, at most mr, evened out so that no strip is nearly empty */
@@ -123,11 +133,30 @@ static const float *prepacked_at(const gemm_run *run, const ml_gemm_problem *p) 
     return run->prepacked + index * ceil_div(p->n, run->impl->nr) * run->panel_floats;
 }
 
+/* Rows of A whose words are the kernel's are multiplied where they lie, unless the same columns of all rows of a tile
+ * share a set of L1: then each would evict the others. */
+static bool can_read_a(const gemm_run *run) {
+    const ml_mat *a = &run->problem.a;
+    const int64_t size = (int64_t)ml_dtype_size_of(a->dtype);
+    const bool words_fit = run->impl->k_pack == 1 ? a->dtype == ML_F32 : run->k % run->impl->k_pack == 0;
+    const bool aliased = a->rs * size % ALIAS_BYTES == 0 && min64(run->m, run->impl->mr) > ALIAS_ROWS;
+    return run->impl->in_place_a && words_fit && a->cs == 1 && a->rs != 0 && !aliased;
+}
+
 static double copy_ns(int64_t rows, int64_t columns) {
     return (double)rows * (double)columns / COPIES_PER_NS;
 }
 static double product_ns(int64_t m, int64_t n, int64_t k) {
     return (double)m * (double)n * (double)k / MACS_PER_NS;
+}
+
+/* What the micro-kernel takes for rows of A from `row` on, at step p0: the matrix, or the packed strip. */
+static const float *rows_of_a(const gemm_run *run, const ml_gemm_problem *p, int64_t row, int64_t p0,
+                              const float *packed) {
+    return run->a_in_place ? mat_at(&p->a, row, p0).data : packed;
+}
+static int64_t a_rows(const gemm_run *run) {
+    return run->a_in_place ? run->problem.a.rs * (int64_t)ml_dtype_size_of(run->problem.a.dtype) : 0;
 }
 
 /* Epilogue and operands of one tile at element (i, j) of the problem's C. */
@@ -143,10 +172,14 @@ static int64_t strip_floats(const gemm_run *run) {
     return line_floats(run->impl->mr * words(run, run->k));
 }
 
-static void pack_strip(const gemm_run *run, const ml_gemm_problem *p, float *a_packed, int64_t strip) {
-    int64_t row = strip * run->strip_rows;
-    ml_mat src = mat_at(&p->a, row, 0);
-    run->impl->pack_a(a_packed + strip * strip_floats(run), &src, min64(run->strip_rows, p->m - row), p->k);
+static void pack_a_strips(const gemm_run *run, const ml_gemm_problem *p, float *a_packed, const int64_t strips[2]) {
+    if (run->a_in_place)
+        return;
+    for (int64_t strip = strips[0]; strip < strips[1]; strip++) {
+        int64_t row = strip * run->strip_rows;
+        ml_mat src = mat_at(&p->a, row, 0);
+        run->impl->pack_a(a_packed + strip * strip_floats(run), &src, min64(run->strip_rows, p->m - row), p->k);
+    }
 }
 
 /* Where a tile is: its k block and strip. */
@@ -188,7 +221,7 @@ static void panel_columns(const gemm_run *run, const ml_gemm_problem *p, const f
     const ml_gemm_layout *l = &run->layout;
     float *acc = b_packed + l->b_bytes / (int64_t)sizeof(float);
     const float *prepacked = prepacked_at(run, p);
-    ml_ukr_tile tile = {.alpha = p->alpha, .beta = p->beta, .activation = p->activation};
+    ml_ukr_tile tile = {.a_rows = a_rows(run), .alpha = p->alpha, .beta = p->beta, .activation = p->activation};
     for (int64_t panel = range[0]; panel < range[1]; panel++) {
         int64_t col = panel * impl->nr;
         tile.n = min64(impl->nr, p->n - col);
@@ -224,7 +257,8 @@ static void panel_columns(const gemm_run *run, const ml_gemm_problem *p, const f
                     look_ahead(&tile, &next, &from, &fetched);
                 if (next.rs == 1 && fetched > lines)
                     next.data = NULL;
-                impl->ukr(kb, a_packed + strip * strip_floats(run) + words(run, p0) * impl->mr, b, &tile);
+                const float *packed = a_packed + strip * strip_floats(run) + words(run, p0) * impl->mr;
+                impl->ukr(kb, rows_of_a(run, p, row, p0, packed), b, &tile);
             }
         }
     }
@@ -242,9 +276,8 @@ static void panel_task_shared_a(void *arg, int64_t task, int worker) {
 
 static void pack_task_shared_a(void *arg, int64_t task, int worker) {
     const gemm_run *run = arg;
-    int64_t last = min64((task + 1) * run->pack_strips, run->strips);
-    for (int64_t strip = task * run->pack_strips; strip < last; strip++)
-        pack_strip(run, &run->problem, run->shared, strip);
+    const int64_t strips[2] = {task * run->pack_strips, min64((task + 1) * run->pack_strips, run->strips)};
+    pack_a_strips(run, &run->problem, run->shared, strips);
 }
 
 static void panel_task_private_a(void *arg, int64_t task, int worker) {
@@ -257,8 +290,7 @@ static void panel_task_private_a(void *arg, int64_t task, int worker) {
     for (int64_t i = first; i < min64(first + run->group, batch); i++) {
         ml_gemm_problem p;
         load_problem(run, i, &p);
-        for (int64_t strip = 0; strip < run->strips; strip++)
-            pack_strip(run, &p, a_packed, strip);
+        pack_a_strips(run, &p, a_packed, (const int64_t[2]){0, run->strips});
         panel_columns(run, &p, a_packed, b_packed, range);
     }
 }
@@ -310,7 +342,8 @@ static void run_panel(gemm_run *run, int threads) {
     run->pack_strips = serial ? run->strips : max64(1, (int64_t)(TASK_NS / 2 / strip_ns));
     for (int64_t i = 0; i < batch; i++) {
         load_problem(run, i, &run->problem);
-        ml_parallel_limit(ceil_div(run->strips, run->pack_strips), threads, pack_task_shared_a, run);
+        if (!run->a_in_place)
+            ml_parallel_limit(ceil_div(run->strips, run->pack_strips), threads, pack_task_shared_a, run);
         ml_parallel_limit(run->chunks, threads, panel_task_shared_a, run);
     }
 }
@@ -329,14 +362,18 @@ static float *slab_acc(const gemm_run *run) {
     return slab_b(run) + run->layout.b_bytes / (int64_t)sizeof(float);
 }
 
-/* Packs strips [first, last) of `extent` rows of src (all of this k block) into a slab. */
+/* Packs strips [first, last) of `extent` rows of src (all of this k block) into a slab. Where rows lie next to each
+ * other, the strips advance along k together: what they take of a step is one run of memory then. */
 static void pack_strips(const gemm_run *run, ml_gemm_pack_fn pack, float *slab, const ml_mat *src,
                         const pack_range *range) {
-    for (int64_t strip = range->first; strip < range->last; strip++) {
-        int64_t row = strip * range->width;
-        ml_mat from = mat_at(src, row, 0);
-        pack(slab + strip * line_floats(range->width * words(run, run->kb)), &from,
-             min64(range->width, range->extent - row), run->kb);
+    const int64_t chunk = llabs(src->rs) < llabs(src->cs) ? PACK_STEPS : run->kb;
+    for (int64_t p = 0; p < run->kb; p += chunk) {
+        for (int64_t strip = range->first; strip < range->last; strip++) {
+            int64_t row = strip * range->width;
+            ml_mat from = mat_at(src, row, p);
+            float *to = slab + strip * line_floats(range->width * words(run, run->kb)) + words(run, p) * range->width;
+            pack(to, &from, min64(range->width, range->extent - row), min64(chunk, run->kb - p));
+        }
     }
 }
 
@@ -374,7 +411,7 @@ static void blocked_tile_task(void *arg, int64_t task, int worker) {
         b_block = slab_b(run);
 
     ml_gemm_problem q = *p; /* with this k block's share of the epilogue */
-    ml_ukr_tile tile = {.b_stride = impl->nr};
+    ml_ukr_tile tile = {.a_rows = a_rows(run), .b_stride = impl->nr};
     if (run->layout.partial_sums) {
         tile.acc_load = !first;
         tile.acc_store = !last;
@@ -403,7 +440,8 @@ static void blocked_tile_task(void *arg, int64_t task, int worker) {
             if (run->layout.partial_sums)
                 tile.acc_io = slab_acc(run) + (panel * strips + strip) * impl->mr * impl->nr;
             tile_at(&tile, &q, run->i0 + row, run->j0 + col);
-            impl->ukr(run->kb, run->shared + strip * line_floats(impl->mr * words(run, run->kb)), b, &tile);
+            const float *packed = run->shared + strip * line_floats(impl->mr * words(run, run->kb));
+            impl->ukr(run->kb, rows_of_a(run, p, run->i0 + row, run->p0, packed), b, &tile);
         }
     }
 }
@@ -412,14 +450,11 @@ static void blocked_tile_task(void *arg, int64_t task, int worker) {
 static void blocked_split(gemm_run *run, int threads) {
     int64_t mr = run->impl->mr, nr = run->impl->nr;
     int64_t strips = ceil_div(run->mb, mr), panels = ceil_div(run->nb, nr);
-    int64_t per_task = max64(run->args->plan->block.mc / mr, 1);
-    run->tasks_m = ceil_div(strips, per_task);
-    run->tasks_n = 1;
-    int64_t wanted = threads == 1 ? 1 : TASKS_PER_THREAD * threads;
     double total = product_ns(run->mb, run->nb, words(run, run->kb));
-    wanted = min64(wanted, max64((int64_t)(total / TASK_NS), 1));
-    if (run->tasks_m < wanted)
-        run->tasks_n = min64(ceil_div(wanted, run->tasks_m), ceil_div(panels, 2));
+    int64_t wanted = threads == 1 ? 1 : max64(1, min64(BLOCKED_TASKS_PER_THREAD * threads, (int64_t)(total / TASK_NS)));
+    run->tasks_m = ceil_div(strips, max64(run->args->plan->block.mc / mr, 1));
+    run->tasks_n = min64(ceil_div(wanted, run->tasks_m), panels);
+    run->tasks_m = max64(run->tasks_m, min64(ceil_div(wanted, run->tasks_n), ceil_div(strips, 2)));
     run->task_strips = ceil_div(strips, run->tasks_m);
     run->task_panels = ceil_div(panels, run->tasks_n);
     run->tasks_m = ceil_div(strips, run->task_strips);
@@ -427,7 +462,7 @@ static void blocked_split(gemm_run *run, int threads) {
 
     run->pack_strips = threads == 1 ? strips : max64(1, (int64_t)(TASK_NS / copy_ns(mr, run->kb)));
     run->pack_panels = threads == 1 ? panels : max64(1, (int64_t)(TASK_NS / copy_ns(nr, run->kb)));
-    run->pack_tasks_a = ceil_div(strips, run->pack_strips);
+    run->pack_tasks_a = run->a_in_place ? 0 : ceil_div(strips, run->pack_strips);
 }
 
 static void run_blocked(gemm_run *run, int threads) {
@@ -463,10 +498,13 @@ ml_status ml_cpu_matmul_mlx(const ml_encode_args *args) {
     run.prepacked = args->panels;
     load_problem(&run, 0, &run.problem);
     run.flipped = want_flip(&run.problem, args->plan);
+    if (run.flipped)
+        load_problem(&run, 0, &run.problem);
     run.k = run.problem.k;
     run.panel_floats = ml_gemm_panel_floats(args->plan->kernel, run.k);
-    run.m = run.flipped ? run.problem.n : run.problem.m;
-    run.n = run.flipped ? run.problem.m : run.problem.n;
+    run.m = run.problem.m;
+    run.n = run.problem.n;
+    run.a_in_place = can_read_a(&run);
 
     int threads = ml_get_num_threads();
     const ml_gemm_shape shape = {.m = run.m,

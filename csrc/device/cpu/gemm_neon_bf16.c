@@ -10,6 +10,9 @@
 #define NV 2
 #define K_PACK 2
 
+V_FN vf v_madd(vf x, vf b, vf acc) {
+    return vbfdotq_f32(acc, vreinterpretq_bf16_f32(b), vreinterpretq_bf16_f32(x));
+}
 V_FN vf v_madd_lane(vf a, int i, vf b, vf acc) {
     const bfloat16x8_t x = vreinterpretq_bf16_f32(a), y = vreinterpretq_bf16_f32(b);
     return i == 0   ? vbfdotq_laneq_f32(acc, y, x, 0)
@@ -27,4 +30,4 @@ V_FN vf v_pairs(const void *lo, const void *hi, int n) {
 #include "device/cpu/gemm_pack_pairs.h"
 
 const ml_gemm_impl ml_gemm_neon_bf16 = {
-    .ukr = ukr, .pack_a = pack_a, .pack_b = pack_b, .mr = MR, .nr = NR, .k_pack = K_PACK};
+    .ukr = ukr, .pack_a = pack_a, .pack_b = pack_b, .mr = MR, .nr = NR, .k_pack = K_PACK, .in_place_a = true};

@@ -49,10 +49,12 @@ static void pack_b(float *dst, const ml_mat *src, int64_t count, int64_t k) {
 
 static void ukr(int64_t k, const float *a, const float *b, const ml_ukr_tile *tile) {
     float acc[MR][NR] = {{0}};
-    for (int64_t p = 0; p < k; p++, a += MR, b += tile->b_stride)
-        for (int i = 0; i < MR; i++)
+    const int64_t rows = tile->a_rows / (int64_t)sizeof(float), row = rows == 0 ? 1 : rows, step = rows == 0 ? MR : 1;
+    const int64_t m = rows == 0 ? MR : tile->m; /* beyond a matrix is nothing to read */
+    for (int64_t p = 0; p < k; p++, a += step, b += tile->b_stride)
+        for (int64_t i = 0; i < m; i++)
             for (int j = 0; j < NR; j++)
-                acc[i][j] += a[i] * b[j];
+                acc[i][j] += a[i * row] * b[j];
 
     if (tile->acc_load)
         for (int i = 0; i < MR * NR; i++)
@@ -75,4 +77,5 @@ static void ukr(int64_t k, const float *a, const float *b, const ml_ukr_tile *ti
     }
 }
 
-const ml_gemm_impl ml_gemm_scalar = {.ukr = ukr, .pack_a = pack_a, .pack_b = pack_b, .mr = MR, .nr = NR, .k_pack = 1};
+const ml_gemm_impl ml_gemm_scalar = {
+    .ukr = ukr, .pack_a = pack_a, .pack_b = pack_b, .mr = MR, .nr = NR, .k_pack = 1, .in_place_a = true};

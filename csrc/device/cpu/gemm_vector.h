@@ -10,7 +10,7 @@
  *   K_PACK      2
  *   v_madd(x, b, acc)   acc with the products of two words' contents added; without it, words are f32
  *
- * and, where vector_<isa>.h has V_LANES, v_madd_lane(a, i, b, acc): the same with lane i of a. */
+ * and, where vector_<isa>.h has V_LANES, v_madd_lane(a, i, b, acc): the same with lane i of a, for packed rows. */
 #include "device/cpu/activation_vector.h"
 #include "device/cpu/cpu.h"
 
@@ -37,10 +37,33 @@ typedef struct kernel_out {
     int64_t ahead_step;
 } kernel_out;
 
-/* c[i][j] (+)= sum over the k words of a[p*MR + i] * b[p*bs + j] for m rows and nv vectors of columns; m and nv are
- * constants where this is expanded, and all sums live in registers. */
-ALWAYS_INLINE void kernel(const int m, const int nv, int64_t k, const float *a, const float *b, int64_t bs,
-                          const kernel_out *out) {
+/* k words along each row of A and each column of B. a_rows: as in the tile. */
+typedef struct kernel_in {
+    int64_t k;
+    const float *a;
+    int64_t a_rows;
+    const float *b;
+    int64_t bs;
+} kernel_in;
+
+/* A word at any address. */
+ALWAYS_INLINE vf broadcast_at(const char *p) {
+    float word;
+    memcpy(&word, p, sizeof word);
+    return v_set1(word);
+}
+
+/* Rows that one pointer serves: the addressing modes of x86-64 reach two more than its own. */
+enum { ROWS_PER_POINTER = 3 };
+
+/* c[i][j] (+)= sum over the k words of A(i, p) * b[p*bs + j] for m rows and nv vectors of columns, where A(i, p) is
+ * a[p*MR + i] or, in_place, word p of row i; the first three are constants where this is expanded, and all sums live in
+ * registers. */
+ALWAYS_INLINE void kernel(const int m, const int nv, const bool in_place, const kernel_in *in, const kernel_out *out) {
+    const float *a = in->a, *b = in->b;
+    const int64_t k = in->k, bs = in->bs, a_rows = in->a_rows;
+    const char *rows[(MR + ROWS_PER_POINTER - 1) / ROWS_PER_POINTER];
+    ML_UNROLL for (int i = 0; i < m; i += ROWS_PER_POINTER) rows[i / ROWS_PER_POINTER] = (const char *)a + i * a_rows;
     vf acc[MR][NV];
     ML_UNROLL for (int i = 0; i < m; i++) {
         ML_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = v_zero();
@@ -56,6 +79,15 @@ ALWAYS_INLINE void kernel(const int m, const int nv, int64_t k, const float *a, 
         __builtin_prefetch(ahead, 0, 2);
         ahead += ahead_step;
         ML_UNROLL for (int j = 0; j < nv; j++) bv[j] = v_load(b + j * VW);
+        b += bs;
+        if (in_place) {
+            ML_UNROLL for (int i = 0; i < m; i++) {
+                vf x = broadcast_at(rows[i / ROWS_PER_POINTER] + i % ROWS_PER_POINTER * a_rows);
+                ML_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = v_madd(x, bv[j], acc[i][j]);
+            }
+            ML_UNROLL for (int i = 0; i < m; i += ROWS_PER_POINTER) rows[i / ROWS_PER_POINTER] += sizeof(float);
+            continue;
+        }
 #ifdef V_LANES
         vf av[(MR + VW - 1) / VW];
         ML_UNROLL for (int i = 0; i < m; i += VW) av[i / VW] = v_load(a + i);
@@ -69,7 +101,6 @@ ALWAYS_INLINE void kernel(const int m, const int nv, int64_t k, const float *a, 
         }
 #endif
         a += MR;
-        b += bs;
     }
     float *c = out->c;
     int64_t ldc = out->ldc;
@@ -96,14 +127,17 @@ ALWAYS_INLINE void kernel(const int m, const int nv, int64_t k, const float *a, 
     }
 }
 
-typedef void (*kernel_fn)(int64_t k, const float *a, const float *b, int64_t bs, const kernel_out *out);
+typedef void (*kernel_fn)(const kernel_in *in, const kernel_out *out);
 
 #define KERNEL(m, nv)                                                                                                  \
-    static void kernel_##m##_##nv(int64_t k, const float *a, const float *b, int64_t bs, const kernel_out *out) {      \
-        kernel(m, nv, k, a, b, bs, out);                                                                               \
+    static void kernel_##m##_##nv(const kernel_in *in, const kernel_out *out) {                                        \
+        kernel(m, nv, false, in, out);                                                                                 \
+    }                                                                                                                  \
+    static void kernel_##m##_##nv##_in_place(const kernel_in *in, const kernel_out *out) {                             \
+        kernel(m, nv, true, in, out);                                                                                  \
     }
 #define KERNELS(m) KERNEL(m, 1) KERNEL(m, 2)
-#define KERNEL_ROW(m) {kernel_##m##_1, kernel_##m##_2},
+#define KERNEL_ROW(m) {{kernel_##m##_1, kernel_##m##_1_in_place}, {kernel_##m##_2, kernel_##m##_2_in_place}},
 /* X(1) ... X(MR) */
 #define FOR_ROWS_1(X) X(1)
 #define FOR_ROWS_2(X) FOR_ROWS_1(X) X(2)
@@ -125,7 +159,7 @@ typedef void (*kernel_fn)(int64_t k, const float *a, const float *b, int64_t bs,
 #define JOIN(a, b) JOIN_(a, b)
 #define FOR_ROWS(X) JOIN(FOR_ROWS_, MR)(X)
 FOR_ROWS(KERNELS)
-static const kernel_fn kernels[MR][NV] = {FOR_ROWS(KERNEL_ROW)};
+static const kernel_fn kernels[MR][NV][2] = {FOR_ROWS(KERNEL_ROW)};
 
 /* ---- epilogue ---- */
 
@@ -239,13 +273,13 @@ static __attribute__((noinline)) void epilogue(const ml_ukr_tile *t, const float
 }
 
 static void ukr(int64_t k, const float *a, const float *b, const ml_ukr_tile *t) {
-    k = (k + K_PACK - 1) / K_PACK;
-    kernel_fn run = kernels[t->m - 1][(t->n - 1) / VW];
+    const kernel_in in = {(k + K_PACK - 1) / K_PACK, a, t->a_rows, b, t->b_stride};
+    kernel_fn run = kernels[t->m - 1][(t->n - 1) / VW][t->a_rows != 0];
     const char *ahead = t->ahead ? t->ahead : (const char *)a; /* a line that is there already costs nothing */
     const int64_t step = t->ahead ? t->ahead_step : 0;
     if (t->acc_io && (t->acc_load || t->acc_store)) {
         const kernel_out out = {t->acc_io, NR, VW, t->acc_load, ahead, step};
-        run(k, a, b, t->b_stride, &out);
+        run(&in, &out);
         if (!t->acc_store)
             epilogue(t, t->acc_io, NR);
         return;
@@ -256,11 +290,11 @@ static void ukr(int64_t k, const float *a, const float *b, const ml_ukr_tile *t)
     if (t->out.dtype == ML_F32 && t->out.cs == 1 && t->alpha == 1.0f && !t->bias.data && t->activation == ML_ACT_NONE &&
         (!t->c_in.data || onto_out)) {
         const kernel_out out = {t->out.data, t->out.rs, (int)((t->n - 1) % VW) + 1, t->c_in.data != NULL, ahead, step};
-        run(k, a, b, t->b_stride, &out);
+        run(&in, &out);
         return;
     }
     float acc[MR][NR] __attribute__((aligned(64)));
     const kernel_out out = {acc[0], NR, VW, false, ahead, step};
-    run(k, a, b, t->b_stride, &out);
+    run(&in, &out);
     epilogue(t, acc[0], NR);
 }
