@@ -261,6 +261,25 @@ def test_as_the_default_device_of_a_process():
     assert done.stdout.split() == ["metal", "36.0"], done.stderr
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="kernels of the package are files on Linux only")
+def test_our_kernels_run_without_a_compiler_and_with_nowhere_to_write():
+    code = (
+        "import metallic as ml, numpy as np; x = ml.array(np.ones((70, 70), 'f2'), device='metal'); "
+        "print([np.asarray(ml.matmul(x, x[:, :n], backend=b)).max().item() for b in ('mlx', 'gemv') for n in (1, 70)], "
+        "ml.softmax(x).tolist()[0][0] > 0, ml.add(x, 1.0).tolist()[0][0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PATH": "/nonexistent", "METALLIC_CACHE_DIR": "/proc/none"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if "no C++ compiler" in done.stderr:
+        pytest.skip("the build packed no kernels")
+    assert done.stdout.strip() == "[70.0, 70.0, 70.0, 70.0] True 2.0", done.stderr
+
+
 def test_a_capture_that_cannot_be_is_a_warning(tmp_path):
     if not DEVICE["emulated"]:
         pytest.skip("a Mac captures")

@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -73,23 +74,55 @@ const char *sm_builtin_text(const sm_library_options *o) {
     return find(key, &entry) ? (const char *)sm_builtin_pack + entry.offset : NULL;
 }
 
-ml_status sm_builtin_module(const char *text, char *path) {
-    char key[40], folder[SM_PATH_MAX], temporary[SM_PATH_MAX];
-    sm_pack_entry entry;
+static ml_status put_into_folder(const sm_pack_entry *entry, char *path) {
+    char folder[SM_PATH_MAX], temporary[SM_PATH_MAX];
     struct stat st;
-    path[0] = 0;
-    sm_pack_module_key(text, key);
-    if (!find(key, &entry))
-        return ML_OK;
     ML_TRY(sm_cache_folder(folder, sizeof folder));
-    if (snprintf(path, SM_PATH_MAX, "%s/builtin-%.33s.so", folder, entry.digest) >= SM_PATH_MAX)
+    if (snprintf(path, SM_PATH_MAX, "%s/builtin-%.33s.so", folder, entry->digest) >= SM_PATH_MAX)
         return ml_fail(ML_ERR_DEVICE, "the path %s is too long", folder);
-    if (stat(path, &st) == 0 && (uint64_t)st.st_size == entry.bytes)
+    if (stat(path, &st) == 0 && (uint64_t)st.st_size == entry->bytes)
         return ML_OK; /* the folder is ours alone: what has this name is what we put there */
     ML_TRY(sm_temporary_name(folder, ".so", temporary));
-    ML_TRY(sm_write_file(temporary, (const char *)sm_builtin_pack + entry.offset, entry.bytes));
+    ML_TRY(sm_write_file(temporary, (const char *)sm_builtin_pack + entry->offset, entry->bytes));
     if (rename(temporary, path) == 0)
         return ML_OK;
     unlink(temporary);
     return ml_fail(ML_ERR_DEVICE, "cannot put a compiled kernel into %s", folder);
+}
+
+/* A file in memory, for processes that may write nowhere. It stays open: the loader knows what it has loaded by path,
+ * and the next file must not get the same one. */
+static bool put_into_memory(const sm_pack_entry *entry, char *path) {
+#if defined(__linux__) && defined(MFD_CLOEXEC)
+    const unsigned char *data = sm_builtin_pack + entry->offset;
+    uint64_t done = 0;
+    const int fd = memfd_create("metallic-kernel", MFD_CLOEXEC);
+    while (fd >= 0 && done < entry->bytes) {
+        const ssize_t n = write(fd, data + done, entry->bytes - done);
+        if (n <= 0)
+            break;
+        done += (uint64_t)n;
+    }
+    if (fd >= 0 && done == entry->bytes) {
+        snprintf(path, SM_PATH_MAX, "/proc/self/fd/%d", fd);
+        return true;
+    }
+    if (fd >= 0)
+        close(fd);
+#else
+    (void)entry;
+    (void)path;
+#endif
+    return false;
+}
+
+ml_status sm_builtin_module(const char *text, char *path) {
+    char key[40];
+    sm_pack_entry entry;
+    path[0] = 0;
+    sm_pack_module_key(text, key);
+    if (!find(key, &entry))
+        return ML_OK;
+    const ml_status status = put_into_folder(&entry, path);
+    return status == ML_OK || put_into_memory(&entry, path) ? ML_OK : status;
 }

@@ -33,8 +33,9 @@ void sm_pack_module_key(const char *text, char key[40]);
 /* The preprocessed text, or NULL when this library is to be compiled: other options, another source, no pack, or a CPU
  * that its modules are not for. */
 const char *sm_builtin_text(const sm_library_options *options);
-/* Puts the module into the folder of compiled kernels, if it is not there, and its path into path (SM_PATH_MAX bytes);
- * path is empty when the pack has no such module. Errors: ML_ERR_DEVICE when the folder cannot be used. */
+/* Puts the module into the folder of compiled kernels, if it is not there, else into memory, and its path into path
+ * (SM_PATH_MAX bytes); path is empty when the pack has no such module. Errors: ML_ERR_DEVICE when neither can be used.
+ */
 ml_status sm_builtin_module(const char *text, char *path);
 
 #endif
