@@ -6,6 +6,8 @@
 #include "core/tensor.h"
 
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 static ml_prepacked_form form_of(const ml_tensor *t) {
@@ -71,7 +73,7 @@ typedef struct racer {
     pthread_t thread;
     ml_prepacked *prepacked;
     ml_buffer *memory;
-    pthread_barrier_t *start;
+    atomic_int *missing; /* threads that are yet to come; macOS has no pthread_barrier_t */
     const ml_panels *seen[FORMATS];
 } racer;
 
@@ -79,7 +81,9 @@ static const char formats[FORMATS];
 
 static void *race(void *arg) {
     racer *r = arg;
-    pthread_barrier_wait(r->start);
+    atomic_fetch_sub(r->missing, 1);
+    while (atomic_load(r->missing) > 0)
+        sched_yield();
     for (int i = 0; i < FORMATS; i++) {
         const ml_panels made = {.format = &formats[i], .transposed = i % 2 == 0, .memory = r->memory};
         r->seen[i] = ml_panels_add(r->prepacked, &made);
@@ -92,14 +96,13 @@ static void test_race(ml_context *ctx) {
     ml_tensor *w = random_tensor(ctx, ML_F32, (ml_shape){2, {4, 6}}), *p = NULL, *memory[THREADS];
     check(ml_prepack(ctx, w, false, &p) == ML_OK);
     ml_prepacked *prepacked = ml_tensor_buffer(p)->prepacked;
-    pthread_barrier_t start;
-    pthread_barrier_init(&start, NULL, THREADS);
+    atomic_int missing = THREADS;
     racer *racers = calloc(THREADS, sizeof *racers);
     for (int i = 0; i < THREADS; i++) {
         memory[i] = empty(ctx, ML_F32, (ml_shape){1, {8}});
         racers[i].prepacked = prepacked;
         racers[i].memory = ml_tensor_buffer(memory[i]);
-        racers[i].start = &start;
+        racers[i].missing = &missing;
         check(pthread_create(&racers[i].thread, NULL, race, &racers[i]) == 0);
     }
     for (int i = 0; i < THREADS; i++)
@@ -116,7 +119,6 @@ static void test_race(ml_context *ctx) {
     for (const ml_panels *at = atomic_load(&prepacked->panels); at; at = at->next)
         entries++;
     check(entries == FORMATS);
-    pthread_barrier_destroy(&start);
     free(racers);
     for (int i = 0; i < THREADS; i++)
         ml_tensor_release(memory[i]);
