@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the library and the C tests for AArch64 and runs them in an emulator, on any Debian or Ubuntu: tools/qemu.sh VENV
+# Builds the C tests and what they test for AArch64 and runs them in an emulator, on any Debian or Ubuntu: tools/qemu.sh VENV
 #
 # The tests run on qemu's most capable CPU; checkasm once more on one that has nothing but NEON. The packages are installed
 # when that can be done without asking, as root; without them it says so and ends well.
