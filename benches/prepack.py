@@ -1,6 +1,6 @@
 """What prepacking a weight gains: x @ w.T with the plain weight and with `ml.prepack(w)`, in turns, in one process.
 
-python benches/prepack.py [--cold] [--m 1,4,16] [--dtype f32,f16,bf16] [--shape 4864x896] [--seconds 1] [--backend mlx]
+python benches/prepack.py [--cold] [--m 1,4,16] [--dtype f32,f16,bf16] [--shape 4864x896] [--backend gemv,mlx]
 
 Medians in microseconds, with the tenth percentile beside them. --cold: as many weights as exceed the last-level cache
 take turns.
@@ -40,8 +40,9 @@ def main() -> None:
     parser.add_argument("--dtype", default="f32,f16,bf16")
     parser.add_argument("--shape", default="4864x896,896x4864", help="weights [N, K]")
     parser.add_argument("--seconds", type=float, default=1.0, help="for each row")
-    parser.add_argument("--backend", default=None, help="of the products with the prepacked weight")
+    parser.add_argument("--backend", default="auto,auto", help="with the plain weight, with the prepacked one")
     args = parser.parse_args()
+    backends = args.backend.split(",")
 
     rng = np.random.default_rng(0)
     print(f"{'weight':<10} {'dtype':<5} {'m':>4} {'plain':>16} {'prepacked':>16} {'ratio':>6}   runs")
@@ -57,11 +58,13 @@ def main() -> None:
                 x = ml.array(rng.standard_normal((m, k), np.float32)).astype(first.dtype)
                 out = ml.empty((m, n), first.dtype)
 
-                def product(w, backend=None, x=x, out=out):
-                    return lambda: ml.matmul(x, w, transpose_b=True, out=out, backend=backend)
+                def product(w, backend, x=x, out=out):
+                    kw = {"transpose_b": True, "backend": backend, "variant": "smalln" if backend == "gemv" else "auto"}
+                    return lambda: ml.matmul(x, w, out=out, **kw)
 
-                a, b = sample([[product(w) for w in plain], [product(w, args.backend) for w in packed]], args.seconds)
-                plan = ml.explain(ml.matmul, x, packed[0], transpose_b=True, backend=args.backend)
+                groups = zip((plain, packed), backends, strict=True)
+                a, b = sample([[product(w, backend) for w in weights] for weights, backend in groups], args.seconds)
+                plan = ml.explain(ml.matmul, x, packed[0], transpose_b=True, backend=backends[1])
                 text = [f"{np.median(t):8.1f} {np.quantile(t, 0.1):7.1f}" for t in (a, b)]
                 ratio = np.median(a) / np.median(b)
                 print(

@@ -306,6 +306,17 @@ def test_each_kernel_has_its_own_panels():
                     assert_close(np.asarray(got), *reference_matmul(rows, w))
 
 
+def test_measured_rows_of_small_n_kernels_are_about_a_gemm_that_packs():
+    x = np.ones((1024, 12), F32)
+    plain = {dtype: np.ones((512, 1024), dtype) for dtype in (F32, F16)}
+    if ml.explain(ml.matmul, plain[F32], x).backend != "gemv":
+        pytest.skip("no tuning table of this CPU gives 512 x 12 x 1024 to the small-N kernels")
+    assert reads_panels(ml.explain(ml.matmul, ml.prepack(plain[F32]), x))
+    # panels of f16 hold twice the bytes of the weight
+    assert ml.explain(ml.matmul, ml.prepack(plain[F16]), x.astype(F16)).backend == "gemv"
+    assert ml.explain(ml.matmul, ml.prepack(plain[F32]), x, backend="gemv").backend == "gemv"
+
+
 def test_memory_goes_with_the_last_view():
     ctx = ml.Context("cpu", isa="scalar")
     in_use = lambda: ctx.memory_stats()["bytes_in_use"]  # noqa: E731

@@ -202,6 +202,22 @@ static int choose_backend(const ml_matmul_case *c, ml_plan *plan) {
     return c->shape_class == ML_SMALL_N ? ML_BACKEND_GEMV : ML_BACKEND_MLX;
 }
 
+/* Whether the tiled GEMM would read a weight in panels that hold no more bytes than the weight. Then it was measured to
+ * be at least as fast as the small-N kernels of the tables, whose rows compare with a GEMM that packs (docs/gemm.md).
+ */
+static bool has_lean_panels(const ml_matmul_case *c) {
+    ml_why why_not;
+    ml_plan plan = {.kernel = find(c, ML_BACKEND_MLX, &why_not)};
+    if (c->caps->device != ML_DEVICE_CPU || !plan.kernel || plan.kernel->mr == 0)
+        return false;
+    plan.block = ml_gemm_blocking(c->caps, plan.kernel, c->k);
+    const ml_panels_of panels = ml_gemm_panels_of(c->op, &plan);
+    if (panels == ML_PANELS_OF_NONE)
+        return false;
+    const ml_dtype dtype = c->op->in[panels == ML_PANELS_OF_A ? ML_IN_A : ML_IN_B].dtype;
+    return (int64_t)ml_dtype_size_of(dtype) * ml_gemm_k_pack(plan.kernel) >= (int64_t)sizeof(float);
+}
+
 /* Step 4: the first row of the table that covers the case, wins by enough, leaves alone what is forced, and can be run.
  */
 static const ml_tuning_row *find_measured(const ml_matmul_case *c, const ml_kernel_desc **kernel) {
@@ -214,7 +230,8 @@ static const ml_tuning_row *find_measured(const ml_matmul_case *c, const ml_kern
             continue;
         if (c->forced != ML_BACKEND_AUTO && (t->family != (int)c->forced || !t->kernel))
             continue;
-        if (c->variant == ML_FORCE_GEMM && t->family == ML_BACKEND_GEMV)
+        if (t->family == ML_BACKEND_GEMV &&
+            (c->variant == ML_FORCE_GEMM || (c->forced == ML_BACKEND_AUTO && has_lean_panels(c))))
             continue;
         ml_why why_not;
         *kernel = t->kernel ? find_named(c, t->family, t->kernel) : find(c, t->family, &why_not);
