@@ -133,7 +133,8 @@ def test_the_wheel_is_complete_and_self_contained(wheel):
     }
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     code = {name for name in names if ".dist-info/" not in name}
-    assert code == sources | {f"metallic/_core{suffix}", "metallic/_build.py", "pytest_metallic.py"}
+    command = f"metallic-{ml.__version__}.data/scripts/mslc"
+    assert code == sources | {f"metallic/_core{suffix}", "metallic/_build.py", "pytest_metallic.py", command}
     assert f"Version: {ml.__version__}" in metadata and "License-Expression: MIT" in metadata
     required = {line.partition(": ")[2] for line in metadata.splitlines() if line.startswith("Requires-Dist: ")}
     assert {r for r in required if "extra" not in r} == {"numpy>=1.26", "scipy-openblas32>=0.3.27"}
