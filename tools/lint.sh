@@ -19,7 +19,7 @@ build=build-lint
 if [ -f $build/build.ninja ]; then setup=(--reconfigure); else setup=(); fi
 meson setup "${setup[@]}" $build -Dtests=true -Dpython=enabled >/dev/null || exit 1
 # Generated headers must exist; nothing else needs to be compiled.
-ninja -C $build -t targets rule CUSTOM_COMMAND | grep '\.inc$' | xargs -r ninja -C $build --quiet || exit 1
+ninja -C $build -t targets all | sed -n 's/\(\.inc\): CUSTOM_COMMAND.*/\1/p' | xargs -r ninja -C $build --quiet || exit 1
 mapfile -t units < <(python - $build/compile_commands.json <<'PY'
 import json, os, sys
 base = os.path.dirname(sys.argv[1])

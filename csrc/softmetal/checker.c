@@ -200,6 +200,24 @@ static inline bool unordered(const touch *a, uint64_t word) {
     return a->cells->space == SM_SPACE_DEVICE && interval < a->checker->first[SM_SPACE_DEVICE] && word;
 }
 
+static void age(uint64_t *words, uint64_t n, uint32_t interval, uint32_t simdgroup) {
+    for (uint64_t i = 0; i < n; i++)
+        if (word_interval(words[i]) == interval && word_simdgroup(words[i]) == simdgroup)
+            words[i] &= ~(UINT64_C(0xff) << WORD_EPOCH);
+}
+
+void sm_check_age(sm_checker *c, uint32_t simdgroup, int space) {
+    const bool device = space == SM_SPACE_DEVICE;
+    for (uint32_t i = 0; i < (device ? c->n_device : c->n_arrays); i++) {
+        sm_cells *cells = device ? &c->device[i] : &c->arrays[i];
+        if (!cells->write || !cells->used)
+            continue;
+        age(cells->write, cells->n, c->interval[space], simdgroup);
+        age(cells->read, cells->n, c->interval[space], simdgroup);
+        age(cells->other_read, cells->n, c->interval[space], simdgroup);
+    }
+}
+
 static inline bool unordered_read(const touch *a, uint64_t word) {
     if (unordered(a, word))
         return true;

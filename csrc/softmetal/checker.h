@@ -136,6 +136,9 @@ void sm_check_misaligned(const char *file, uint32_t line, uint32_t column, const
 /* Completes what waits for the memory to be written. */
 void sm_check_flush(sm_checker *c);
 
+/* Makes the epochs of this simdgroup's accesses in this interval 0. */
+void sm_check_age(sm_checker *c, uint32_t simdgroup, int space);
+
 /* ---- sync.c: barriers and fences ---- */
 
 void sm_check_fence(const sm_place *place, sm_scope scope, uint32_t mem_flags, int order);

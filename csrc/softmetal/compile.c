@@ -372,8 +372,8 @@ static ml_status run_compiler(const sm_compiler *c, const sm_arguments *flags, c
     sm_arguments_free(&a);
     if (status == ML_OK && code == 0) {
         sm_arguments_split(&a, c->command);
-        const char *const link[] = {"-shared",         part,  "-o",  object, "-nodefaultlibs",
-                                    "-Wl,--as-needed", "-lm", "-lc", "-lgcc"};
+        const char *const link[] = {"-shared",         part,          "-o",  object, "-nodefaultlibs",
+                                    "-Wl,--as-needed", "-Wl,-z,defs", "-lm", "-lc",  "-lgcc"};
         for (size_t i = 0; i < sizeof link / sizeof link[0]; i++)
             sm_arguments_add(&a, link[i]);
         status = sm_run(&a, log, &code);

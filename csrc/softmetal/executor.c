@@ -139,18 +139,22 @@ static ml_status api_finding(const sm_job *job, sm_findings *findings, sm_findin
     return sm_findings_add(findings, &f);
 }
 
+/* fault: where there are none, so that using them is a fault that tells the index. */
+static ml_status bind_zeros(sm_job *job, uint32_t i, bool fault) {
+    char *map = zero_pages();
+    if (!map)
+        return ml_fail(ML_ERR_MEMORY, "kernel '%s': no memory for an unbound buffer", job->function->name);
+    const uintptr_t inside = fault ? SM_ZERO_SPACING / 4 : SM_ZERO_SPACING / 2;
+    job->arguments[i] = map + (uintptr_t)job->function->arguments[i].index * SM_ZERO_SPACING + inside;
+    return ML_OK;
+}
+
 static ml_status bind_buffer(sm_job *job, uint32_t i, sm_findings *findings) {
     const sm_argument *a = &job->function->arguments[i];
     const sm_binding *b = &job->dispatch->buffers[a->index];
     const char *kernel = job->function->name;
-    if (!b->address) {
-        char *map = zero_pages();
-        if (!map)
-            return ml_fail(ML_ERR_MEMORY, "kernel '%s': no memory for an unbound buffer", kernel);
-        const uintptr_t inside = job->dispatch->fault_unbound ? SM_ZERO_SPACING / 4 : SM_ZERO_SPACING / 2;
-        job->arguments[i] = map + (uintptr_t)a->index * SM_ZERO_SPACING + inside;
-        return ML_OK;
-    }
+    if (!b->address)
+        return bind_zeros(job, i, job->dispatch->fault_unbound);
     if (b->offset > b->length)
         return ml_fail(ML_ERR_VALUE, "kernel '%s': offset %llu of buffer %d lies beyond its %llu bytes", kernel,
                        (unsigned long long)b->offset, a->index, (unsigned long long)b->length);
@@ -175,8 +179,14 @@ static ml_status bind(sm_job *job, sm_findings *findings) {
     uint64_t at = layout->bytes, declared = layout->declared;
     for (uint32_t i = 0; i < f->n_arguments; i++) {
         const sm_argument *a = &f->arguments[i];
-        if (a->kind == SM_ARGUMENT_BUILTIN || (a->enabled && !a->enabled(job->constants)))
+        const bool absent = a->enabled && !a->enabled(job->constants);
+        if (a->kind == SM_ARGUMENT_BUILTIN)
             continue;
+        if (absent) { /* a compiler may read what a reference refers to before the kernel asks whether it is there */
+            if (a->kind == SM_ARGUMENT_BUFFER && a->is_reference && a->index >= 0 && a->index < SM_MAX_BUFFERS)
+                ML_TRY(bind_zeros(job, i, false));
+            continue;
+        }
         if (a->kind == SM_ARGUMENT_TEXTURE || a->kind == SM_ARGUMENT_SAMPLER)
             return ml_fail(ML_ERR_VALUE, "kernel '%s': argument '%s' is a %s, which is not modelled", f->name, a->name,
                            a->kind == SM_ARGUMENT_TEXTURE ? "texture" : "sampler");

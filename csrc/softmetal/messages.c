@@ -43,11 +43,50 @@ static size_t place_length(const char *line, size_t n, const char **kind) {
     return 0;
 }
 
+/* clang puts the current folder in front of the names of a precompiled header. */
 static bool is_shim(const char *line, size_t n) {
-    return n >= strlen(SM_SHIM_FILE) && memcmp(line, SM_SHIM_FILE, strlen(SM_SHIM_FILE)) == 0;
+    const char *end = memchr(line, ':', n);
+    const char *at = end ? memmem(line, (size_t)(end - line), SM_SHIM_FILE, strlen(SM_SHIM_FILE)) : NULL;
+    return at && (at == line || at[-1] == '/');
+}
+
+/* What a linker (GNU's, gold, lld) says of a function that has no body. Its name; NULL: this line says no such thing.
+ */
+static const char *undefined_name(const char *line, size_t n, size_t *length) {
+    static const char *const words[] = {"undefined reference to `", "undefined reference to '", "undefined symbol: "};
+    for (size_t k = 0; k < sizeof words / sizeof words[0]; k++) {
+        const char *at = memmem(line, n, words[k], strlen(words[k]));
+        if (!at)
+            continue;
+        at += strlen(words[k]);
+        *length = (size_t)(line + n - at);
+        if (k < 2 && memchr(at, '\'', *length))
+            *length = (size_t)((const char *)memchr(at, '\'', *length) - at);
+        return at;
+    }
+    return NULL;
+}
+
+static char *undefined_functions(const char *text, const char *fallback) {
+    output o = {0};
+    for (const char *line = text; *line;) {
+        size_t length = 0;
+        const size_t n = strcspn(line, "\n");
+        const char *name = undefined_name(line, n, &length);
+        if (name && !(o.length && memmem(o.data, o.length, name, length))) {
+            append(&o, fallback, strlen(fallback));
+            append(&o, ": error: ", 9);
+            append_line(&o, name, length, " is declared, but not defined", 29);
+        }
+        line += n + (line[n] == '\n');
+    }
+    return o.data;
 }
 
 char *sm_clean_messages(const char *text, const char *fallback, bool errors_only) {
+    char *undefined = errors_only ? undefined_functions(text, fallback) : NULL;
+    if (undefined)
+        return undefined;
     output o = {0};
     const char *required = NULL; /* "file:line:column" that led to the instantiation being reported (gcc, before it) */
     size_t required_length = 0;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,6 +11,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+enum { REPORT_FD = 3 };
 
 #if !defined(__linux__) /* unistd.h has it there */
 extern char **environ;
@@ -110,21 +113,100 @@ static char **plain_environment(void) {
     return copy;
 }
 
-ml_status sm_run(const sm_arguments *a, const char *output_path, int *exit_code) {
-    if (a->failed || a->count == 0)
-        return ml_fail(ML_ERR_MEMORY, "out of memory");
+/* A program that ignores SIGCHLD never learns how its children ended. */
+static bool exit_codes_are_lost(void) {
+    struct sigaction now;
+    if (sigaction(SIGCHLD, NULL, &now) != 0)
+        return false;
+    return (now.sa_flags & SA_NOCLDWAIT) || (!(now.sa_flags & SA_SIGINFO) && now.sa_handler == SIG_IGN);
+}
+
+/* Two ends that no exec inherits, above the descriptors that the child gets. */
+static bool open_pipe(int ends[2]) {
+    int low[2];
+    if (pipe(low) != 0)
+        return false;
+    ends[0] = fcntl(low[0], F_DUPFD_CLOEXEC, REPORT_FD + 1);
+    ends[1] = fcntl(low[1], F_DUPFD_CLOEXEC, REPORT_FD + 1);
+    close(low[0]);
+    close(low[1]);
+    if (ends[0] >= 0 && ends[1] >= 0)
+        return true;
+    if (ends[0] >= 0)
+        close(ends[0]);
+    if (ends[1] >= 0)
+        close(ends[1]);
+    return false;
+}
+
+static int spawn(char *const *words, const char *output_path, int report, pid_t *pid) {
     char **environment = plain_environment();
     if (!environment)
-        return ml_fail(ML_ERR_MEMORY, "out of memory");
+        return ENOMEM;
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_addopen(&actions, 1, output_path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     posix_spawn_file_actions_adddup2(&actions, 1, 2);
-    pid_t pid;
-    const int error = posix_spawnp(&pid, a->words[0], &actions, NULL, a->words, environment);
+    if (report >= 0)
+        posix_spawn_file_actions_adddup2(&actions, report, REPORT_FD);
+    posix_spawnattr_t attributes; /* compilers wait for children of their own */
+    sigset_t defaults;
+    sigemptyset(&defaults);
+    sigaddset(&defaults, SIGCHLD);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setsigdefault(&attributes, &defaults);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
+    const int error = posix_spawnp(pid, words[0], &actions, &attributes, words, environment);
+    posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);
     free(environment);
+    return error;
+}
+
+/* Runs it under a shell, which writes the exit code into a pipe. */
+static ml_status run_reported(const sm_arguments *a, const char *output_path, int *exit_code) {
+    sm_arguments shell = {0};
+    int ends[2];
+    sm_arguments_add(&shell, "/bin/sh");
+    sm_arguments_add(&shell, "-c");
+    sm_arguments_printf(&shell, "\"$@\" %d>&-; echo $? >&%d", REPORT_FD, REPORT_FD);
+    sm_arguments_add(&shell, "sh");
+    for (int i = 0; i < a->count; i++)
+        sm_arguments_add(&shell, a->words[i]);
+    if (shell.failed || !open_pipe(ends)) {
+        sm_arguments_free(&shell);
+        return ml_fail(ML_ERR_DEVICE, "cannot run %s: %s", a->words[0], strerror(errno));
+    }
+    pid_t pid;
+    const int error = spawn(shell.words, output_path, ends[1], &pid);
+    close(ends[1]);
+    sm_arguments_free(&shell);
+    char text[16];
+    size_t n = 0;
+    while (!error && n < sizeof text - 1) {
+        const ssize_t got = read(ends[0], text + n, sizeof text - 1 - n);
+        if (got == 0 || (got < 0 && errno != EINTR))
+            break;
+        n += got > 0 ? (size_t)got : 0;
+    }
+    close(ends[0]);
+    if (error)
+        return ml_fail(ML_ERR_DEVICE, "cannot run %s: %s", a->words[0], strerror(error));
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) /* the signal may be back */
+        ;
+    text[n] = 0;
+    *exit_code = n ? atoi(text) : -1;
+    return ML_OK;
+}
+
+ml_status sm_run(const sm_arguments *a, const char *output_path, int *exit_code) {
+    if (a->failed || a->count == 0)
+        return ml_fail(ML_ERR_MEMORY, "out of memory");
+    if (exit_codes_are_lost())
+        return run_reported(a, output_path, exit_code);
+    pid_t pid;
+    const int error = spawn(a->words, output_path, -1, &pid);
     if (error)
         return ml_fail(ML_ERR_DEVICE, "cannot run %s: %s", a->words[0], strerror(error));
     int status;

@@ -104,11 +104,13 @@ void sm_check_barrier(sm_engine *e) {
         c->interval[SM_SPACE_THREADGROUP]++;
 }
 
-/* Where the numbers begin anew, so does the interval: what the epochs of that number before made is ordered. Between
- * simdgroups that hides what lies on both sides of this one barrier. */
+/* Where the numbers run out they begin anew at 1, and what they stood for becomes 0: before, for this simdgroup. */
 static void next_epoch(sm_checker *c, uint32_t simdgroup, int space) {
-    if (++c->epoch[simdgroup][space] == 0)
-        c->interval[space]++;
+    if (c->epoch[simdgroup][space] == UINT8_MAX) {
+        sm_check_age(c, simdgroup, space);
+        c->epoch[simdgroup][space] = 0;
+    }
+    c->epoch[simdgroup][space]++;
 }
 
 void sm_check_simd_barrier(sm_engine *e, sm_simdgroup *s, uint32_t slots) {

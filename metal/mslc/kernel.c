@@ -79,7 +79,8 @@ static const char *type_text(mslc_unit *unit, const mslc_parameter *p, const msl
  * ---------------------------------------------------------------------------------------------------------------- */
 
 typedef struct binder {
-    uint64_t used[5]; /* per kind, indices 0 to 63 */
+    uint64_t used[5];   /* per kind, indices 0 to 63 */
+    uint64_t always[5]; /* by parameters that no function constant takes away */
     const mslc_substitution *with;
 } binder;
 
@@ -139,8 +140,15 @@ static bool bind_one(mslc_unit *unit, mslc_kernel *kernel, const mslc_parameter 
             return true;
         }
         out->index = (int32_t)index;
-        if (index < 64)
-            b->used[k] |= (uint64_t)1 << index;
+        if (k < 2 && index > 30)
+            problem(kernel, at, "indices of buffers and threadgroup memory go from 0 to 30");
+        if (index < 64) {
+            const uint64_t bit = (uint64_t)1 << index;
+            if (b->always[k] & bit && !out->condition)
+                problem(kernel, at, "another parameter has this index, too");
+            b->used[k] |= bit;
+            b->always[k] |= out->condition ? 0 : bit;
+        }
         return true;
     }
     if (attributes.binding) {
@@ -181,7 +189,7 @@ static void list_parameters(mslc_unit *unit, mslc_kernel *kernel, const mslc_sub
     sm_argument_info *arguments = mslc_alloc(unit, (size_t)(n + 1) * sizeof *arguments);
     bool *numbered = mslc_alloc(unit, (size_t)(n + 1) * sizeof *numbered);
     mslc_split(unit, all, parts, n);
-    binder b = {{0}, with};
+    binder b = {.with = with};
     for (int i = 0; i < n; i++) {
         mslc_parameter p;
         mslc_read_parameter(unit, parts[i], &p);

@@ -90,25 +90,40 @@ static void specialise_function(mslc_unit *unit, const mslc_item *primary, const
     mslc_replace(unit, special->name, name);
 }
 
+static bool is_primary(const mslc_unit *unit, const mslc_item *item, const mslc_item *special) {
+    return item->scope == special->scope && !item->specialised && !mslc_empty(item->header) && item->name >= 0 &&
+           special->name >= 0 && mslc_at(unit, item->name)->symbol == mslc_at(unit, special->name)->symbol &&
+           mslc_empty(item->arguments);
+}
+
+/* A specialisation is static where its template is, and does not say so. */
+static void keep_static(mslc_unit *unit, const mslc_item *primary, const mslc_item *special) {
+    bool is_static = false;
+    for (int32_t i = primary->header.end; i < primary->name; i++)
+        is_static = is_static || mslc_is(unit, i, "static");
+    for (int32_t i = special->header.end; i < special->name; i++)
+        is_static = is_static && !mslc_is(unit, i, "static");
+    if (is_static)
+        mslc_insert_before(unit, special->header.end, "static ");
+}
+
 void mslc_specialise_in_class(mslc_unit *unit) {
     for (int32_t i = 0; i < unit->items.count; i++) {
         const mslc_item *special = &unit->items.data[i];
         if (!special->scope->is_class || !special->specialised)
             continue;
+        const mslc_item *primary = NULL;
+        for (int32_t k = 0; k < unit->items.count && !primary; k++)
+            if (is_primary(unit, &unit->items.data[k], special))
+                primary = &unit->items.data[k];
+        if (special->kind == MSLC_FUNCTION && primary)
+            keep_static(unit, primary, special);
         if (special->kind == MSLC_FUNCTION && mslc_empty(special->arguments)) {
             mslc_remove(unit, special->header);
             continue;
         }
         if (special->name < 0)
             continue;
-        const uint32_t symbol = mslc_at(unit, special->name)->symbol;
-        const mslc_item *primary = NULL;
-        for (int32_t k = 0; k < unit->items.count && !primary; k++) {
-            const mslc_item *item = &unit->items.data[k];
-            if (item->scope == special->scope && !item->specialised && !mslc_empty(item->header) && item->name >= 0 &&
-                mslc_at(unit, item->name)->symbol == symbol && mslc_empty(item->arguments))
-                primary = item;
-        }
         if (!primary)
             mslc_fail(unit, special->head, "no template in this class that this specialises");
         if (special->kind == MSLC_FUNCTION)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import operator
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ._core import DType, Tensor, _is_read_only, array, from_dlpack
@@ -18,6 +20,7 @@ _INTEGERS = {
     "uchar": -1, "uint8_t": -1, "ushort": -2, "uint16_t": -2, "uint": -4, "uint32_t": -4, "ulong": -8, "uint64_t": -8,
     "size_t": -8,
 }  # fmt: skip
+_BYTES = ("char", "uchar", "int8_t", "uint8_t")
 _FLOATS = {"float": "float32", "half": "float16", "bfloat": "bfloat16"}
 _NAME = re.compile(r"^(?:metal::)?(?:packed_)?(?:atomic_|_atomic<|atomic<)?(\w+?)>?([234])?$")
 _MSL = {
@@ -52,15 +55,20 @@ def pack_number(what: str, type_name: str, value: Any) -> bytes:
     scalar = _scalar_of(type_name)
     if scalar is None or _NAME.match(type_name)[2]:
         raise TypeError(f"{what}: a number cannot be a {type_name}; give its bytes")
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+        raise TypeError(f"{what}: {value!r} is no number, as {type_name} is")
     if scalar == "bool":
         return struct.pack("?", bool(value))
     if scalar in _FLOATS:
-        if scalar == "bfloat":
+        try:
+            if scalar != "bfloat":
+                return struct.pack("<f" if scalar == "float" else "<e", float(value))
             (bits,) = struct.unpack("<I", struct.pack("<f", float(value)))
-            quiet = 0x40 if bits & 0x7FFFFFFF > 0x7F800000 else 0
-            return struct.pack("<H", bits >> 16 | quiet if quiet else (bits + 0x7FFF + (bits >> 16 & 1)) >> 16)
-        return struct.pack("<f" if scalar == "float" else "<e", float(value))
-    if int(value) != value:
+        except OverflowError:
+            raise ValueError(f"{what}: {value} does not fit into {type_name}") from None
+        quiet = 0x40 if bits & 0x7FFFFFFF > 0x7F800000 else 0
+        return struct.pack("<H", bits >> 16 | quiet if quiet else (bits + 0x7FFF + (bits >> 16 & 1)) >> 16)
+    if not math.isfinite(value) or int(value) != value:
         raise TypeError(f"{what}: {value!r} is not a whole number, as {type_name} is")
     size = _INTEGERS[scalar]
     code = _SIGNED[abs(size)]
@@ -81,12 +89,38 @@ def constant(function: str, key: int | str, value: Any, known: list[tuple]) -> t
     return None
 
 
+def macro(name: Any, value: Any) -> tuple[str, str]:
+    """A macro as text. True and False are 1 and 0."""
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*(\([\w\s,.]*\))?", name):
+        raise ValueError(f"Library: {name!r} is no name of a macro")
+    if not isinstance(value, (str, int, float)):
+        raise TypeError(f"Library: macro {name}: {value!r} is neither a string nor a number")
+    text = str(int(value)) if isinstance(value, bool) else str(value)
+    if any(c in text for c in "\r\n\0"):
+        raise ValueError(f"Library: macro {name}: its value has more than one line")
+    return name, text
+
+
 def extents(function: str, what: str, value: Any) -> tuple[int, int, int]:
     """Up to three extents as three."""
-    extents = (value,) if isinstance(value, int) else tuple(int(v) for v in value)
+    try:
+        extents = tuple(map(operator.index, value if hasattr(value, "__iter__") else (value,)))
+    except TypeError:
+        raise TypeError(f"{function}: {what} {value!r} is not one to three positive integers") from None
     if not 1 <= len(extents) <= 3 or any(not 0 < v < 1 << 32 for v in extents):
         raise ValueError(f"{function}: {what} {value!r} is not one to three positive integers")
     return (*extents, 1, 1)[:3]
+
+
+def threadgroup_memory(function: str, sizes: Mapping[int, int]) -> list[tuple[int, int]]:
+    """[(index, bytes)]"""
+    try:
+        rows = [(operator.index(index), operator.index(size)) for index, size in sizes.items()]
+    except (AttributeError, TypeError):
+        raise TypeError(f"{function}: threadgroup_memory {sizes!r} is no mapping of indices to bytes") from None
+    if any(not 0 <= size < 1 << 32 for _, size in rows):
+        raise ValueError(f"{function}: threadgroup_memory {sizes!r}: bytes of 0 to 4294967295")
+    return rows
 
 
 # ---- arrays -----------------------------------------------------------------------------------------------------
@@ -220,7 +254,8 @@ def bind(function: str, argument: Argument, value: Any, *, keep: bool) -> Bound:
         return Bound((argument.index, data, argument.writable, False))
     itemsize = x.nbytes // x.size if x.size else 0
     if x.size and not _fits(argument.type, dtype_name(x), itemsize):
-        raise DTypeError(f"{what}: an array of {dtype_name(x)} for {argument.type}")
+        hint = " (a view as int8 or uint8 has its bytes)" if _scalar_of(argument.type) in _BYTES else ""
+        raise DTypeError(f"{what}: an array of {dtype_name(x)} for {argument.type}{hint}")
     if argument.reference and x.nbytes < argument.size:
         raise ValueError(f"{what}: {x.nbytes} bytes, but a {argument.type} has {argument.size}")
     read_only = not writable(x)

@@ -95,8 +95,9 @@ class Library:
     """The kernels of MSL source.
 
     source: the text, or a path object of a file. macros: values of preprocessor macros. include_dirs: searched for
-    #include "..." after the file's own folder. device: None or "metal". Errors: CompileError with the lines of the
-    source, or without a C++ compiler; DeviceError where the cache folder cannot be used. The source is parsed here;
+    #include "..." after the file's own folder. device: None or "metal". strict: refuse what Apple's compiler refuses
+    (needs clang). Errors: CompileError with the lines of the source, or without a C++ compiler; DeviceError where the
+    cache folder cannot be used, or strict has no clang. The source is parsed here;
     bodies are compiled by function().
 
     >>> import metallic as ml, numpy as np
@@ -119,9 +120,12 @@ class Library:
         macros: Mapping[str, str] | None = None,
         include_dirs: Sequence[str] = (),
         device: str | None = None,
+        strict: bool = False,
     ) -> None:
         if device not in (None, "metal"):
             raise DeviceError(f"Library: device {device!r} runs no Metal kernels; 'metal' does")
+        if isinstance(include_dirs, (str, os.PathLike)):
+            raise TypeError(f"Library: include_dirs is a list of folders, not {include_dirs!r}")
         name = "program_source"
         if isinstance(source, os.PathLike):
             name = os.fspath(source)
@@ -131,10 +135,10 @@ class Library:
         self._raw = _MetalLibrary(
             source,
             name,
-            [(str(key), str(value)) for key, value in (macros or {}).items()],
+            [types.macro(key, value) for key, value in (macros or {}).items()],
             [os.fspath(folder) for folder in include_dirs],
             _settings.checked(),
-            _settings.strict,
+            strict or _settings.strict,
         )
 
     @property
@@ -196,7 +200,8 @@ class Function:
         Errors: TypeError and ValueError name the argument; DeviceError: the kernel failed (a wild access, for
         instance); CheckError: the checker found something.
         """
-        if len(args) > max(self._buffers, default=-1) + 1:
+        limit = max(self._buffers, default=-1) + 1
+        if any(arg is not None for arg in args[limit:]):  # None for one that a function constant takes away is fine
             raise TypeError(f"{self._name}: {len(args)} buffers given; it takes {self._signature()}")
         missing = [a.name for i, a in self._buffers.items() if i >= len(args)]
         if missing:
@@ -206,7 +211,7 @@ class Function:
             for i, arg in enumerate(args)
             if i in self._buffers and arg is not None
         ]
-        memory = [(int(index), int(size)) for index, size in (threadgroup_memory or {}).items()]
+        memory = types.threadgroup_memory(self._name, threadgroup_memory or {})
         encoder = getattr(_encoding, "encoder", None)
         if encoder is not None:
             encoder._kept += bound

@@ -120,6 +120,21 @@ static void many_simd_barriers(sm_thread *self) {
     STORE(&BUFFER(int, 1)[self->position_in_grid[0]], LOAD(&tile[i ^ 1]));
 }
 
+/* They order one simdgroup; another one's access is a race however many there were. */
+static void far_apart(sm_thread *self) {
+    int *tile = ARRAY(int, 0);
+    if (self->index_in_threadgroup == 0)
+        STORE(&tile[0], 1);
+    loop_enter(self, __LINE__);
+    for (int k = 0; k < 300; k++) {
+        loop_turn(self);
+        SIMDGROUP_BARRIER(SM_MEM_THREADGROUP);
+    }
+    loop_leave(self);
+    BARRIER_UNLESS_BROKEN(SM_MEM_THREADGROUP);
+    STORE(&BUFFER(int, 1)[self->position_in_grid[0]], LOAD(&tile[0]));
+}
+
 static void same_value(sm_thread *self) {
     int *tile = ARRAY(int, 0);
     if (!fixed || self->index_in_threadgroup == 0)

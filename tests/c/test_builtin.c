@@ -80,6 +80,16 @@ int main(void) {
         failures++;
     }
     failures += remove_folder(folder);
+
+    /* A machine that nothing can be written to. */
+    setenv("METALLIC_CACHE_DIR", "/proc/nowhere", 1);
+    const int before = loaded;
+    for (int i = 0; i < 2; i++)
+        failures += check_library(&ml_gpu_sources[0], false, &loaded);
+    if (before > 0 && loaded == before) {
+        fputs("FAILED: nothing was loaded without a folder\n", stderr);
+        failures++;
+    }
     if (loaded == 0) {
         fputs("skipped: this CPU is not the one packs are made for\n", stderr);
         return 77;

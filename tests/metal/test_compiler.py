@@ -99,6 +99,48 @@ def test_temporary_folder_that_is_not_there(tmp_path):
     assert run(odd) == "result [0, 1, 2, 3]"
 
 
+def test_clang_compiles_and_names_lines(tmp_path):
+    """Also where it puts a folder in front of the headers' names, and reads a reference before it is asked for."""
+    if not shutil.which("clang++"):
+        pytest.skip("no clang++")
+    (tmp_path / "k.metal").write_text(
+        "#include <metal_stdlib>\nusing namespace metal;\nconstant bool given [[function_constant(0)]];\n"
+        "kernel void a(device float *x [[buffer(0)]], constant float &n [[buffer(1), function_constant(given)]]) {\n"
+        "    float v = 3;\n    if (given)\n        v = 2 * v + n;\n    x[0] = v;\n}\n"
+        "kernel void b(device float *x) {\n    x[0] = simd_and(x[0]);\n}\n"
+    )
+    program = """
+    import pathlib
+    import numpy as np
+    import metallic as ml
+    library = ml.metal.Library(pathlib.Path("k.metal"))
+    x = np.zeros(1, np.float32)
+    library.function("a", {0: False})(x, None, grid=(1,), threadgroup=(1,))
+    print(x[0])
+    try:
+        library.function("b")
+    except ml.CompileError as error:
+        print(error)
+    """
+    said = run({"METALLIC_CACHE_DIR": str(tmp_path / "cache"), "METALLIC_CXX": "clang++"}, program, cwd=tmp_path)
+    assert re.match(r"3\.0\nk\.metal:11:\d+: error:", said) and "<metal>" not in said, said
+
+
+def test_a_program_that_ignores_its_children(tmp_path):
+    """Whoever ignores SIGCHLD is not told how they end."""
+    program = """
+    import signal
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    import metallic as ml
+    try:
+        ml.metal.Library("kernel void a(device int *x) {\\n x[0] = nothing; }").function("a")
+    except ml.CompileError as error:
+        print(error)
+    """
+    said = run({"METALLIC_CACHE_DIR": str(tmp_path)}, textwrap.dedent(program) + PROGRAM)
+    assert re.match(r"program_source:2:\d+: error: .*nothing", said) and said.endswith("result [0, 1, 2, 3]"), said
+
+
 # ---- the folder -----------------------------------------------------------------------------------------------------
 
 

@@ -152,6 +152,11 @@ def test_read_only_memory_is_not_written(library):
         (lambda f, x: f(x, "text", 1, 1.0, grid=(1,), threadgroup=(1,)), TypeError, "neither an array"),
         (lambda f, x: f(x, x, 1, 1.0, grid=(0,), threadgroup=(1,)), ValueError, "grid"),
         (lambda f, x: f(x, x, 1, 1.0, grid=(1, 1, 1, 1), threadgroup=(1,)), ValueError, "grid"),
+        (lambda f, x: f(x, x, 1, 1.0, grid=1.5, threadgroup=1), TypeError, "add_f32: grid 1.5 is not"),
+        (lambda f, x: f(x, x, 1, 1.0, grid="1", threadgroup=1), TypeError, "add_f32: grid '1' is not"),
+        (lambda f, x: f(x, x, 1, 1e300, grid=1, threadgroup=1), ValueError, "1e.300 does not fit into float"),
+        (lambda f, x: f(x, x, 1, 1.0, grid=1, threadgroup=1, threadgroup_memory={0: -4}), ValueError, "{0: -4}"),
+        (lambda f, x: f(x, x, 1, 1.0, grid=1, threadgroup=1, threadgroup_memory=64), TypeError, "memory 64 is no"),
         (lambda f, x: f(x, x, 1, 1.0, grid=(1,), threadgroup=(2048,)), ValueError, "1024"),
         (lambda f, x: f(x.astype(">f4"), x, 1, 1.0, grid=(1,), threadgroup=(1,)), ml.DTypeError, ">f4"),
     ],
@@ -159,6 +164,48 @@ def test_read_only_memory_is_not_written(library):
 def test_bad_arguments(library, call, error, text):
     with pytest.raises(error, match=text):
         call(library.function("add_f32"), np.ones(4, np.float32))
+
+
+def test_extents_are_whole_numbers_of_any_kind(library):
+    x = np.ones(4, np.float32)
+    library.function("add_f32")(x, x, np.int64(4), np.float32(1), grid=np.int64(4), threadgroup=np.array([2]))
+    assert (x == 3).all()
+
+
+def test_arrays_for_bytes_are_viewed():
+    function = metal.Library("kernel void k(device char *x) { x[3] = 0; }").function("k")
+    x = np.ones(1, np.float32)
+    with pytest.raises(ml.DTypeError, match=r"an array of float32 for char \(a view as int8"):
+        function(x, grid=1, threadgroup=1)
+    function(x.view(np.int8), grid=1, threadgroup=1)
+    assert x.view(np.uint32)[0] == 0x00800000
+
+
+@pytest.mark.parametrize(
+    ("constants", "error", "text"),
+    [
+        ({0: "x"}, TypeError, "scaled: constant factor: 'x' is no number"),
+        ({0: None}, TypeError, "scaled: constant factor: None is no number"),
+        ({"nothing": 1}, ValueError, "no function constant 'nothing'; there are factor, negate"),
+    ],
+)
+def test_bad_constants(library, constants, error, text):
+    with pytest.raises(error, match=text):
+        library.function("scaled", constants)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"include_dirs": "folder"}, TypeError),
+        ({"macros": {"A B": "1"}}, ValueError),
+        ({"macros": {"A": "1\n2"}}, ValueError),
+        ({"macros": {"A": None}}, TypeError),
+    ],
+)
+def test_bad_options(options, error):
+    with pytest.raises(error, match=r"Library: .*(include_dirs|A)"):
+        metal.Library("", **options)
 
 
 def test_unknown_names_and_sources():

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from msl_features import compile_all, from_bfloat, function, library, to_bfloat
 
+from metallic import metal
+
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled(request):
@@ -105,8 +107,6 @@ def test_function_constants(constants):
     n = 8
     out, extra = np.zeros(n, np.float32), np.arange(n, dtype=np.float32) * 3
     args = [out, extra if values["has_extra"] else None, np.array([5], np.uint32) if values["doubled"] else None]
-    while args[-1] is None:
-        args.pop()
     f(*args, grid=(n,), threadgroup=(8,))
     want = np.arange(n, dtype=np.float64)
     offset = values.get("offset", 7)
@@ -156,6 +156,38 @@ def test_templates():
     function("declarations", "templates")(out, grid=(1,), threadgroup=(1,))
     operations = [3 - 20 + 300_000, 1 + 20 + 100, 9]
     assert out.tolist() == [4, 2, -1, 5, 35, 45, 2, 16, 1, 2, 10, 10, 3, 108, 1, 1, *operations]
+
+
+def test_specialisations_of_static_members():
+    """They are static without saying so: what is explicit has no storage class of its own."""
+    source = """
+    struct A {
+        template <typename T> static int kind(T) { return 1; }
+        template <> int kind(half) { return 2; }
+        template <int N> static int pick(int x) { return x; }
+        template <> int pick<3>(int x) { return 30 + x; }
+    };
+    kernel void k(device int *out) {
+        out[0] = A::kind(1); out[1] = A::kind(1.0h); out[2] = A::pick<2>(1); out[3] = A::pick<3>(1);
+    }"""
+    out = np.zeros(4, np.int32)
+    metal.Library(source).function("k")(out, grid=(1,), threadgroup=(1,))
+    assert out.tolist() == [1, 2, 1, 31]
+
+
+def test_one_index_for_parameters_of_which_one_is_there():
+    source = """
+    constant bool whole [[function_constant(0)]];
+    constant bool parts [[function_constant(1)]];
+    kernel void k(device float *x [[buffer(0)]], device const int *i [[buffer(1), function_constant(whole)]],
+                  device const float *f [[buffer(1), function_constant(parts)]]) {
+        x[0] = whole ? i[0] : f[0];
+    }"""
+    either, x = metal.Library(source), np.zeros(1, np.float32)
+    either.function("k", {0: True, 1: False})(x, np.array([3], np.int32), grid=(1,), threadgroup=(1,))
+    assert x[0] == 3
+    either.function("k", {0: False, 1: True})(x, np.array([1.5], np.float32), grid=(1,), threadgroup=(1,))
+    assert x[0] == 1.5
 
 
 def test_language():
