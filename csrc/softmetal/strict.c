@@ -63,13 +63,33 @@ static bool about_spaces(const char *line, size_t n) {
     if (memmem(line, n, "implicitly-deleted", 18) || memmem(line, n, "in default address space", 24) ||
         memmem(line, n, "no matching conversion", 22))
         return false;
+    /* These name types with their address spaces, whatever they object to; it is in the note. */
+    if (memmem(line, n, "no matching constructor", 23) || memmem(line, n, "no viable conversion", 20) ||
+        memmem(line, n, "invalid operands", 16))
+        return false;
     /* bfloats compute as floats in the sketch; where a float becomes one by itself, compiling says so. */
     if (memmem(line, n, "no known conversion", 19) && memmem(line, n, "bfloat", 6))
+        return false;
+    /* [with T = __global float *], of a template that the sketch has no use for. */
+    if (memmem(line, n, "substitution failure", 20) && !memmem(line, n, "address space", 13))
         return false;
     static const char *const words[] = {"address space", "__generic", "__private", "__global", "__local", "__constant"};
     for (size_t k = 0; k < sizeof words / sizeof words[0]; k++)
         if (memmem(line, n, words[k], strlen(words[k])))
             return true;
+    return false;
+}
+
+/* Whether a note behind this error, up to the next message that is none, is about a member that the compiler makes by
+ * itself: assignment, most of all, of structs in other memory than thread's. */
+static bool about_implicit(const char *line) {
+    for (line = strchr(line, '\n'); line && line[1]; line = strchr(line + 1, '\n')) {
+        const size_t n = strcspn(line + 1, "\n");
+        if (!memmem(line + 1, n, ": note: ", 8))
+            return false;
+        if (memmem(line + 1, n, "(the implicit ", 14))
+            return true;
+    }
     return false;
 }
 
@@ -92,7 +112,9 @@ static char *only_spaces(const char *messages) {
         } else if (!is_note) {
             /* Objects are made where they are declared, in Metal as here: what is said of constructors is the sketch's.
              */
-            error = memmem(line, n, "no matching con", 15) ? NULL : line; /* constructor, conversion */
+            const bool sketch =
+                memmem(line, n, "no matching con", 15) || about_implicit(line); /* constructor, conversion */
+            error = sketch ? NULL : line;
             error_length = n;
         } else if (error && about_spaces(line, n)) {
             const char *text = is_note + strlen(note), *viable = memmem(text, (size_t)(end - text), "viable: ", 8);

@@ -10,6 +10,14 @@ static void object(const mslc_unit *unit, mslc_text *out, int32_t token, const c
     mslc_text_printf(out, "%s:%u:%u: error: %s\n", unit->files.data[t->file], t->line, t->column, what);
 }
 
+/* template <void (*f)(int)>: which function it is is known when it is compiled. */
+static bool in_template_header(const mslc_unit *unit, int32_t token) {
+    for (int32_t i = 0; i < unit->items.count; i++)
+        if (unit->items.data[i].header.begin <= token && token < unit->items.data[i].header.end)
+            return true;
+    return false;
+}
+
 static void check_words(const mslc_unit *unit, mslc_text *out) {
     static const struct {
         const char *word, *what;
@@ -48,7 +56,8 @@ static void check_words(const mslc_unit *unit, mslc_text *out) {
         }
         /* type (*name)(...) */
         if (mslc_is(unit, i + 1, "(") && mslc_is(unit, i + 2, "*") && mslc_at(unit, i + 3)->kind == MSLC_IDENT &&
-            mslc_is(unit, i + 4, ")") && mslc_is(unit, i + 5, "(") && mslc_word_at(unit, i) != MSLC_W_KEYWORD)
+            mslc_is(unit, i + 4, ")") && mslc_is(unit, i + 5, "(") && mslc_word_at(unit, i) != MSLC_W_KEYWORD &&
+            !in_template_header(unit, i))
             object(unit, out, i + 3, "function pointers are not supported in Metal");
     }
 }
@@ -172,15 +181,17 @@ static void check(mslc_unit *unit, mslc_text *out) {
     }
 }
 
+/* Apart from mslc_check: what a function changes in its own variables is lost when it is jumped back into. */
+static bool checked(mslc_unit *unit, mslc_text *out) {
+    if (setjmp(unit->fail))
+        return false;
+    check(unit, out);
+    return !out->failed;
+}
+
 ml_status mslc_check(mslc_unit *unit, char **message) {
     mslc_text out = {0};
-    const int failure = setjmp(unit->fail);
-    if (failure) {
-        free(out.data);
-        return ml_fail(ML_ERR_MEMORY, "out of memory");
-    }
-    check(unit, &out);
-    if (out.failed) {
+    if (!checked(unit, &out)) {
         free(out.data);
         return ml_fail(ML_ERR_MEMORY, "out of memory");
     }

@@ -219,3 +219,39 @@ def test_without_clang(environment, said):
 
 def test_ordinary_mode_takes_what_only_strict_mode_refuses():
     _core._MetalLibrary("float f(float *p) { return *p; }\nkernel void k() {}", "user.metal", [], [], False, False)
+
+
+def test_the_option_of_a_library():
+    source = HEAD + kernel("double d = 1; x[0] = d;")
+    assert ml.metal.Library(source).function_names == ["k"]
+    with pytest.raises(ml.CompileError, match=r"program_source:.*double"):
+        ml.metal.Library(source, strict=True)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "struct S { float a, b; };\n"
+        + kernel(
+            "S s = {1, 2}; y[0] = s; S t = y[1]; y[2] = y[1]; threadgroup S g; g = t; y[0] = g;",
+            "device float *x, device S *y",
+        ),
+        "template <typename T> struct Loader {\n struct alignas(16) Vector { uchar v[8]; };\n"
+        " void load(threadgroup T *to, const device T *from) const {\n"
+        "  *((threadgroup Vector *)to) = *((const device Vector *)from);\n }\n};\n"
+        + kernel("threadgroup float t[8]; Loader<float> l; l.load(t, x);"),
+        "struct C {\n float r;\n C() thread : r(0) {}\n C() threadgroup : r(0) {}\n C(float a) thread : r(a) {}\n"
+        " C(float a) device : r(a) {}\n};\n"
+        + kernel("C c(1); y[0] = c; threadgroup C t[4]; t[0] = c; y[1] = t[0];", "device C *y"),
+        "template <int V> using Int = integral_constant<int, V>;\n"
+        "template <typename A> int times(short j, A a) { return j * a; }\n"
+        + kernel("x[0] = times(2, Int<3>{}) + Int<4>{}; int n = Int<4>{}; if (x[0] < Int<3>{}) x[1] = n;"),
+        "template <typename T> void get(device const float *p, short i, thread T &t) { t = T(p[i]); }\n"
+        "template <typename T, void (*read)(device const float *, short, thread T &)>\n"
+        "kernel void k(device float *x) {\n T t; read(x, 0, t); x[0] = t.x;\n}\n"
+        'template [[host_name("a")]] kernel void k<float4, get<float4>>(device float *);',
+    ],
+    ids=["structs", "structs of bytes", "own constructors", "integral constants", "function as template argument"],
+)
+def test_what_apples_compiler_takes_is_taken(source):
+    strict(source)

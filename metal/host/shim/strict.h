@@ -89,6 +89,8 @@ namespace metal {
 template <class T, T V> struct integral_constant {
     static constexpr __constant T value = V;
     typedef T value_type;
+    constexpr operator T() const { return V; }
+    constexpr T operator()() const { return V; }
 };
 template <bool B> using bool_constant = integral_constant<bool, B>;
 typedef bool_constant<true> true_type;
