@@ -280,6 +280,32 @@ def test_bit_identical_for_any_number_of_threads(route, dtype):
         ml.set_num_threads(0)
 
 
+@pytest.mark.parametrize(
+    "route", [r for r in routes() if r.device == "cpu" and r.backend == "gemv"], ids=lambda r: r.id
+)
+@all_dtypes
+def test_bit_identical_wherever_the_weights_lie(route, dtype):
+    rng = np.random.default_rng(14)
+    ctx, size = route.context(), np.dtype(dtype).itemsize
+    for m, k, gap in [(21, 896, 0), (9, 30, 2), (5, 1, 3), (21, 901, 0), (21, 901, 27), (17, 6500, 0), (19, 6528, 32)]:
+        w, x = random_array(rng, (m, k), dtype), random_array(rng, (1, k), dtype)
+        results = set()
+        for place in (0, 1, 2, 8, 16, 128 // size - 1):  # elements behind the start of a cache line
+            memory = np.full(m * (k + gap) + 256, np.nan, np.float32).astype(dtype)
+            begin = -memory.ctypes.data % 64 // size + place
+            lies = memory[begin : begin + m * (k + gap)].reshape(m, k + gap)[:, :k]
+            lies[...] = w
+            for x_place in (0, 3, place):
+                memory_x = np.full(k + 256, np.nan, np.float32).astype(dtype)
+                begin_x = -memory_x.ctypes.data % 64 // size + x_place
+                lies_x = memory_x[begin_x : begin_x + k].reshape(1, k)
+                lies_x[...] = x
+                got = np.asarray(ml.matmul(lies_x, lies, transpose_b=True, ctx=ctx))
+                results.add(got.tobytes())
+        assert len(results) == 1, (m, k, gap)
+        assert_close(got, *reference_matmul(x, w.T))
+
+
 @all_routes
 @all_dtypes
 def test_one_dispatch_without_copies(route, dtype):

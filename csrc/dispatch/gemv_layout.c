@@ -104,10 +104,11 @@ void ml_gemv_layout_of(const ml_op *op, bool transposed, ml_gemv_layout *l) {
 
     int64_t block_cols = min64(l->cols, ML_GEMV_COLS);
     int64_t b_rs = stride_of(b, row), b_cs = stride_of(b, col);
+    l->x_run = l->cols == 1 && b_rs == 1;
     if (l->order == ML_GEMV_AXPY) /* any strides, unless its columns would compete for the same cache sets */
         l->x_direct = l->n <= 4 || b_cs == 0 || b_cs % 1024 != 0;
     else /* bf16 rows take an order of their own */
-        l->x_direct = l->cols == 1 && b_rs == 1 && (l->order == ML_GEMV_PACK || a->dtype != ML_BF16);
+        l->x_direct = l->x_run && (l->order == ML_GEMV_PACK || a->dtype != ML_BF16);
     l->x_direct = l->x_direct && b->dtype == ML_F32 && l->share == 1;
     l->ldx = round_up(l->k, ML_GEMV_X_PAD);
     l->x_stack = !l->x_direct && l->ldx <= ML_GEMV_STACK_X / max64(block_cols, 1) &&

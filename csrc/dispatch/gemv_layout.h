@@ -27,6 +27,7 @@ typedef struct ml_gemv_layout {
     int64_t items;        /* groups * blocks */
     ml_gemv_order order;
     bool skip_product; /* k == 0 or alpha == 0: neither A nor B is read */
+    bool x_run;        /* one column, its elements side by side */
     bool x_direct;     /* columns of B are f32 and laid out as the kernel wants them: used where they are */
     bool x_stack;      /* packed by each task on its stack; neither: packed into scratch, items_per_pass at a time */
     int64_t ldx;       /* floats of a packed column */

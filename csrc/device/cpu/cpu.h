@@ -164,6 +164,7 @@ typedef struct ml_gemv_impl {
     /* With this, dot and axpy take X as pairs of W's dtype, bf16 or f16; src has it, too, k rows and to->n <= 16
      * columns. */
     void (*pack_pairs)(float *dst, const ml_mat *src, int64_t k, const ml_gemv_pairs *to);
+    bool pairs_direct; /* with pack_pairs: "dot" takes one column also where it lies, and reads nothing past its end */
     const struct ml_gemv_impl *base; /* has what this table leaves out; NULL: nothing */
     /* Lays out k rows and to.n columns of src from dst, the place of its first column, on. */
     void (*pack_x)(float *dst, const ml_mat *src, int64_t k, ml_gemv_x_layout to);

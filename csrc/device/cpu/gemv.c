@@ -34,6 +34,7 @@ typedef struct run {
     const ml_encode_args *args;
     const ml_gemv_impl *impl, *base; /* base: for what impl leaves out */
     bool pairs;                      /* the columns are packed as 16-bit pairs */
+    bool pairs_direct;               /* the one column is such pairs, used where it lies */
     ml_gemv_layout l;
     int64_t first, count; /* items of this pass */
     float *x, *partial;
@@ -174,6 +175,13 @@ static void pack_columns(const run *r, const item *it, const columns *to, int64_
         return;
     }
     const bool pairs = r->l.order == ML_GEMV_DOT && it->p.a.dtype == ML_BF16;
+    if (it->cols == 1 && !pairs) { /* blocks of one column are a run */
+        const ml_mat b = mat_at(&it->b[0], k, 0), column = {b.data, 0, b.rs, b.dtype};
+        r->base->pack_w(to->x + k, 0, &column, 1, k_end - k);
+        for (; k_end % ML_GEMV_X_BLOCK != 0; k_end++)
+            to->x[k_end] = 0.0f;
+        return;
+    }
     const int at_once = r->l.share == 1 ? it->cols : 1;
     for (int j = 0; j < it->cols; j += at_once) {
         const ml_mat b = mat_at(&it->b[j], k, 0);
@@ -187,7 +195,7 @@ static columns columns_of(const run *r, int64_t index, const item *it, float *st
     const ml_gemv_layout *l = &r->l;
     if (l->skip_product)
         return (columns){stack, 0, 0};
-    if (l->x_direct)
+    if (l->x_direct || r->pairs_direct)
         return (columns){it->b[0].data, it->p.b.rs, it->p.b.cs};
     if (!l->x_stack)
         return packed_at(r, it, r->x + (index - r->first) * l->ldx * min64(l->cols, ML_GEMV_COLS));
@@ -446,11 +454,12 @@ ml_status ml_cpu_matmul_gemv(const ml_encode_args *args) {
     ml_gemv_layout_of(args->op, args->plan->transposed, &r.l);
     r.pairs = r.impl->pack_pairs != NULL && r.l.order != ML_GEMV_PACK;
     const ml_gemv_layout *l = &r.l;
+    r.pairs_direct = r.pairs && r.impl->pairs_direct && l->order == ML_GEMV_DOT && l->x_run;
     if (l->items == 0 || l->m == 0)
         return ML_OK;
     r.x = args->scratch;
     r.partial = r.x + l->x_floats;
-    const bool pack = !l->skip_product && !l->x_direct && !l->x_stack;
+    const bool pack = !l->skip_product && !l->x_direct && !l->x_stack && !r.pairs_direct;
     for (r.first = 0; r.first < l->items; r.first += r.count) {
         r.count = min64(l->items_per_pass, l->items - r.first);
         if (pack)

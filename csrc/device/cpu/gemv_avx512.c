@@ -1,6 +1,5 @@
 /* Vector and small-N kernels for AVX-512 (F, BW, DQ, VL). 32 registers: up to 24 accumulators in a tile. */
-#include "device/cpu/gemv_parts.h"
-#include "device/cpu/gemv_sum_avx512.h"
+#include "device/cpu/gemv_lines_avx512.h"
 
 #define W 16
 typedef __m512 vf;
@@ -99,75 +98,18 @@ static void dot_f16_1(const ml_gemv_block *b, int64_t row, int64_t end, int col)
 static void axpy_f16_1(const ml_gemv_block *b, int64_t row, int64_t end, int col);
 #include "device/cpu/gemv_simd.h"
 
-/* ---- f32, one column, rows that begin inside a cache line ----------------------------------------------------
- * Memory from malloc begins 16 bytes into a line, and a vector that spans two lines takes two loads: as much as a fifth
- * of the time is lost. So whole lines are loaded and the vectors made of each two neighbours. (For bf16, whose words
- * take two more operations before they are floats, that costs more than it gives.) The sums are those of dot_tile, bit
- * for bit: where the weights lie must not show in the result. */
+/* ---- f32, one column ---------------------------------------------------------------------------------- */
 
-enum { LINE = 64, LINE_ROWS = dot_rows(ML_F32, 1) };
-
-/* Adds the products of one vector of each row, whose second half comes from the line at w; of the last vector's line
- * only what belongs to the row is read. */
-static inline __attribute__((always_inline)) void line_step(dot_sums *s, const int chain, vf *line, const float *w,
-                                                            int64_t ldw, __m512i from, __mmask16 used, const float *x) {
-    const vf xv = v_load(x);
-    ML_UNROLL for (int r = 0; r < LINE_ROWS; r++) {
-        const vf next = used == 0xffff ? _mm512_load_ps(w + r * ldw) : _mm512_maskz_load_ps(used, w + r * ldw);
-        vf *acc = &s->acc[r][0][chain];
-        *acc = v_fma(_mm512_permutex2var_ps(line[r], from, next), xv, *acc);
-        line[r] = next;
-    }
+static inline __m512 line_madd(__m512i w, __m512i x, __m512 acc) {
+    return _mm512_fmadd_ps(_mm512_castsi512_ps(w), _mm512_castsi512_ps(x), acc);
 }
-
-static void line_tile(const ml_gemv_block *b, int64_t row, int col) {
-    const dot_shape t = {ML_F32, LINE_ROWS, 1, 2};
-    const int64_t ldw = b->ldw, vectors = b->k / W, x_step = (int64_t)ML_GEMV_X_BLOCK * b->n;
-    const float *start = (const float *)b->w + row * ldw;
-    const int skip = (int)((uintptr_t)start % LINE / sizeof(float)); /* floats of the first line before the row */
-    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i from = _mm512_add_epi32(lanes, _mm512_set1_epi32(skip));
-    const __mmask16 before = (__mmask16)((1u << skip) - 1u);
-    const float *w = start - skip, *x = b->x + col * ML_GEMV_X_BLOCK;
-    const char *ahead = (const char *)(start + LINE_ROWS * ldw);
-    vf line[LINE_ROWS];
-    dot_sums s;
-    ML_UNROLL for (int r = 0; r < LINE_ROWS; r++) {
-        s.acc[r][0][0] = s.acc[r][0][1] = v_zero();
-        line[r] = _mm512_maskz_load_ps((__mmask16)~before, w + r * ldw);
-    }
-    int64_t i = 0;
-    for (; i + 2 < vectors; i += 2, w += 2 * W, x += x_step) {
-        if (b->stream) { /* as in dot_tile */
-            ML_UNROLL for (int l = 0; l < 2 * LINE_ROWS; l++) __builtin_prefetch(ahead + l * LINE, 0, 2);
-            ahead += 2 * LINE_ROWS * LINE;
-        }
-        line_step(&s, 0, line, w + W, ldw, from, 0xffff, x);
-        line_step(&s, 1, line, w + 2 * W, ldw, from, 0xffff, x + W);
-    }
-    if (i + 1 < vectors) {
-        line_step(&s, 0, line, w + W, ldw, from, 0xffff, x);
-        line_step(&s, 1, line, w + 2 * W, ldw, from, before, x + W);
-        x += x_step;
-    } else {
-        line_step(&s, 0, line, w + W, ldw, from, before, x);
-        x += W;
-    }
-    if (vectors * W < b->k)
-        dot_tail(&s, t, start + vectors * W, ldw, x, b->k - vectors * W);
-    dot_store(&s, t, b->y + row * b->n + col, b->n, b->accumulate);
-}
-
-/* All rows begin at the same place of a line, not its start. */
-static bool lines_pay(const ml_gemv_block *b) {
-    const uintptr_t place = (uintptr_t)b->w % LINE;
-    return place != 0 && place % sizeof(float) == 0 && b->ldw % W == 0 && b->k >= 4 * W;
+static inline __m512 line_madd_part(__m512i w, __m512i x, __m512 acc, __mmask16 words) {
+    return _mm512_mask3_fmadd_ps(_mm512_castsi512_ps(w), _mm512_castsi512_ps(x), acc, words);
 }
 
 static void dot_f32_1(const ml_gemv_block *b, int64_t row, int64_t end, int col) {
-    for (const bool lines = lines_pay(b); lines && row + LINE_ROWS <= end; row += LINE_ROWS)
-        line_tile(b, row, col);
-    dot_part(b, ML_F32, 1, row, end, col);
+    (void)col;
+    line_rows(b, 4, row, end);
 }
 
 /* ---- f16, one column ------------------------------------------------------------------------------------
@@ -175,21 +117,27 @@ static void dot_f32_1(const ml_gemv_block *b, int64_t row, int64_t end, int col)
  * than one to 512 (1.1 cycles against 1.9 for 16 elements with their products), so these vectors have half the width;
  * with bandwidth the limit elsewhere, no machine loses. */
 
-enum { HALF = W / 2, HALF_ROWS = 8 };
+enum { HALF = W / 2, HALF_ROWS = 8, HALF_AHEAD_ROWS = 4, HALF_NEAR_BYTES = 8192 };
 
-static inline __attribute__((always_inline)) void dot_f16_1_tile(const ml_gemv_block *b, const int rows, int64_t row,
-                                                                 int col) {
+/* fetch: the next tile is fetched in the order of memory, which the hardware follows better than its rows; into the
+ * nearest cache where that has room for it. */
+static inline __attribute__((always_inline)) void dot_f16_1_tile(const ml_gemv_block *b, const int rows,
+                                                                 const bool fetch, int64_t row, int col) {
     const int64_t k = b->k, ldw = b->ldw, x_step = (int64_t)ML_GEMV_X_BLOCK * b->n;
     const uint16_t *w = (const uint16_t *)b->w + row * ldw;
     const char *ahead = (const char *)(w + rows * ldw);
+    const bool near = rows * k * (int64_t)sizeof *w <= HALF_NEAR_BYTES;
     const float *x = b->x + col * ML_GEMV_X_BLOCK;
     __m256 acc[HALF_ROWS][2];
     ML_UNROLL for (int r = 0; r < rows; r++) acc[r][0] = acc[r][1] = _mm256_setzero_ps();
     int64_t p = 0;
     for (; p + ML_GEMV_X_BLOCK <= k; p += ML_GEMV_X_BLOCK, x += x_step) {
-        if (b->stream) { /* as in dot_tile */
-            ML_UNROLL for (int r = 0; r < rows; r++) __builtin_prefetch(ahead + r * 64, 0, 2);
-            ahead += rows * 64;
+        if (fetch && near) {
+            ML_UNROLL for (int r = 0; r < rows; r++) __builtin_prefetch(ahead + r * LINE, 0, 3);
+            ahead += rows * LINE;
+        } else if (fetch) {
+            ML_UNROLL for (int r = 0; r < rows; r++) __builtin_prefetch(ahead + r * LINE, 0, 2);
+            ahead += rows * LINE;
         }
         ML_UNROLL for (int u = 0; u < ML_GEMV_X_BLOCK / HALF; u++) {
             const __m256 xv = _mm256_loadu_ps(x + u * HALF);
@@ -223,10 +171,12 @@ static inline __attribute__((always_inline)) void dot_f16_1_tile(const ml_gemv_b
 }
 
 static void dot_f16_1(const ml_gemv_block *b, int64_t row, int64_t end, int col) {
+    for (; b->stream && row + HALF_AHEAD_ROWS <= end; row += HALF_AHEAD_ROWS)
+        dot_f16_1_tile(b, HALF_AHEAD_ROWS, true, row, col);
     for (; row + HALF_ROWS <= end; row += HALF_ROWS)
-        dot_f16_1_tile(b, HALF_ROWS, row, col);
+        dot_f16_1_tile(b, HALF_ROWS, false, row, col);
     for (; row < end; row++)
-        dot_f16_1_tile(b, 1, row, col);
+        dot_f16_1_tile(b, 1, false, row, col);
 }
 
 static inline __attribute__((always_inline)) void axpy_f16_1_tile(const ml_gemv_block *b, const int vectors,

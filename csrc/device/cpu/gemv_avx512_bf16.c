@@ -1,8 +1,7 @@
 /* Vector and small-N kernels for AVX-512 BF16: both operands bf16, multiplied in pairs along k by VDPBF16PS (what that
  * does to denormals: docs/gemm.md). Half the multiply-adds of the f32 arithmetic and no conversion; X takes half the
  * room. What these kernels do not do is done by those of the AVX-512 tier. */
-#include "device/cpu/gemv_parts.h"
-#include "device/cpu/gemv_sum_avx512.h"
+#include "device/cpu/gemv_lines_avx512.h"
 #include "device/cpu/transpose_avx512.h"
 
 #include <string.h>
@@ -25,7 +24,7 @@ ML_INLINE __mmask32 first(int64_t n) {
 /* ---- dot ---- */
 
 /* Six accumulators or more keep one unit of six cycles' latency busy; up to 24 leave room for the operands. */
-#define dot_rows(n) ((n) <= 2 ? 8 : (n) <= 4 ? 6 : (n) == 5 ? 4 : 3)
+#define dot_rows(n) ((n) == 2 ? 8 : (n) <= 4 ? 6 : (n) == 5 ? 4 : 3)
 
 /* Adds the products of 32 steps of k: the shorter side of the tile stays in registers. */
 ML_INLINE void dot_step(__m512 acc[8][COLS], const int rows, const int n, const __m512i *wv, const float *x) {
@@ -38,7 +37,6 @@ ML_INLINE void dot_step(__m512 acc[8][COLS], const int rows, const int n, const 
 ML_INLINE void dot_tile(const ml_gemv_block *b, const int rows, const int n, int64_t row, int col) {
     const int64_t k = b->k, ldw = b->ldw, x_step = (int64_t)BLOCK * b->n;
     const uint16_t *w = (const uint16_t *)b->w + row * ldw;
-    const char *ahead = (const char *)(w + rows * ldw);
     const float *x = b->x + col * BLOCK;
     __m512 acc[8][COLS];
     __m512i wv[8];
@@ -47,10 +45,7 @@ ML_INLINE void dot_tile(const ml_gemv_block *b, const int rows, const int n, int
     }
     int64_t p = 0;
     for (; p + 2 * W <= k; p += 2 * W, x += x_step) {
-        if (b->stream && n == 1) { /* the next tile, in the order of memory: its rows are too many short streams */
-            ML_UNROLL for (int r = 0; r < rows; r++) __builtin_prefetch(ahead + r * 64, 0, 2);
-            ahead += rows * 64;
-        } else if (b->stream) { /* row by row: of more columns a block of k at a time is taken, not whole rows */
+        if (b->stream) { /* row by row: of more columns a block of k at a time is taken, not whole rows */
             ML_UNROLL for (int r = 0; r < rows; r++) __builtin_prefetch(w + p + (rows + r) * ldw, 0, 2);
         }
         ML_UNROLL for (int r = 0; r < rows; r++) wv[r] = _mm512_loadu_si512(w + p + r * ldw);
@@ -82,6 +77,19 @@ ML_INLINE void dot_part(const ml_gemv_block *b, const int n, int64_t row, int64_
         dot_tile(b, dot_rows(n), n, row, col);
     for (; row < end; row++)
         dot_tile(b, 1, n, row, col);
+}
+
+/* One column: X is pairs in order, packed or where they are. */
+static inline __m512 line_madd(__m512i w, __m512i x, __m512 acc) {
+    return madd(w, x, acc);
+}
+static inline __m512 line_madd_part(__m512i w, __m512i x, __m512 acc, __mmask16 words) {
+    return _mm512_mask_dpbf16_ps(acc, words, (__m512bh)w, (__m512bh)x);
+}
+
+static void dot_1(const ml_gemv_block *b, int64_t row, int64_t end, int col) {
+    (void)col;
+    line_rows(b, 2, row, end);
 }
 
 /* ---- axpy ---- */
@@ -191,21 +199,29 @@ ML_INLINE void axpy_part(const ml_gemv_block *b, const int n, int64_t row, int64
 
 /* ---- the kernels ---- */
 
-#define KERNELS(n)                                                                                                     \
+#define DOT(n)                                                                                                         \
     static __attribute__((noinline)) void dot_##n(const ml_gemv_block *b, int64_t row, int64_t end, int col) {         \
         dot_part(b, n, row, end, col);                                                                                 \
-    }                                                                                                                  \
+    }
+#define AXPY(n)                                                                                                        \
     static __attribute__((noinline)) void axpy_##n(const ml_gemv_block *b, int64_t row, int64_t end, int col) {        \
         axpy_part(b, n, row, end, col);                                                                                \
     }
-KERNELS(1)
-KERNELS(2)
-KERNELS(3)
-KERNELS(4)
-KERNELS(5)
-KERNELS(6)
-KERNELS(7)
-KERNELS(8)
+DOT(2)
+DOT(3)
+DOT(4)
+DOT(5)
+DOT(6)
+DOT(7)
+DOT(8)
+AXPY(1)
+AXPY(2)
+AXPY(3)
+AXPY(4)
+AXPY(5)
+AXPY(6)
+AXPY(7)
+AXPY(8)
 #define LIST_N(f) {0, f##_1, f##_2, f##_3, f##_4, f##_5, f##_6, f##_7, f##_8}
 
 static void dot(const ml_gemv_block *b) {
@@ -271,5 +287,8 @@ static void pack_pairs(float *dst, const ml_mat *src, int64_t k, const ml_gemv_p
 }
 
 extern const ml_gemv_impl ml_gemv_avx512;
-const ml_gemv_impl ml_gemv_avx512_bf16 = {
-    .dot = {[ML_BF16] = dot}, .axpy = {[ML_BF16] = axpy}, .pack_pairs = pack_pairs, .base = &ml_gemv_avx512};
+const ml_gemv_impl ml_gemv_avx512_bf16 = {.dot = {[ML_BF16] = dot},
+                                          .axpy = {[ML_BF16] = axpy},
+                                          .pack_pairs = pack_pairs,
+                                          .pairs_direct = true,
+                                          .base = &ml_gemv_avx512};

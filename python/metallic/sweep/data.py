@@ -32,7 +32,10 @@ def huge_pages(size: int, arrays: int) -> Allocate:
     """
     if not hasattr(mmap, "MADV_HUGEPAGE"):
         return np.empty
-    memory = mmap.mmap(-1, size + arrays * (PAGE + OFFSET) + 2 * HUGE_PAGE)
+    private = (
+        mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    )  # shared memory, the default, has huge pages of a setting of its own
+    memory = mmap.mmap(-1, size + arrays * (PAGE + OFFSET) + 2 * HUGE_PAGE, flags=private)
     memory.madvise(mmap.MADV_HUGEPAGE)
     block = np.frombuffer(memory, np.uint8)
     begin = -block.ctypes.data % HUGE_PAGE
