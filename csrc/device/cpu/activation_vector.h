@@ -6,11 +6,12 @@
 #include "device/cpu/vmath.h"
 
 #if V_LOOKUP16
-#include "device/cpu/gelu_avx512.h"
+#include "device/cpu/activation_avx512.h"
 #endif
 
 #include <stdbool.h>
 
+#if !V_LOOKUP16
 /* x times the logistic function of z, by e^-|z|, which does not overflow; -0 where it vanishes, x = -inf included.
  * is_short: for results that are rounded to 16 bits. */
 V_FN vf v_times_logistic(vf x, vf z, bool is_short) {
@@ -19,6 +20,7 @@ V_FN vf v_times_logistic(vf x, vf z, bool is_short) {
     const vf above = v_mul(v_max(v_set1(-1e9f), x), v_select(v_less(z, v_zero()), e, one));
     return v_div(above, v_add(one, e));
 }
+#endif
 
 /* x Phi(x). With y = |x|, Phi(-y) = exp(-y^2/2) t P(t), t = 1 / (1 + 0.35 y): P is a least-squares fit, reweighted
  * towards equal relative errors (3.2e-8), over 0 <= y <= 14.5; beyond, the tail is below what f32 holds. Nothing

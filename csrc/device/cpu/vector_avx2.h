@@ -7,7 +7,7 @@
  *   v_round(a)               to the nearest integer, ties to even; |a| < 2^22
  *   v_scale(a, n)            a * 2^n for an integral n in [-160, 160], rounded once; overflows to infinity
  *   v_fraction(t, &n)        t - v_round(t), at most 1/2 in magnitude, and n = v_round(t)
- *   V_LOOKUP16               there is a look-up in tables of 16 floats (gelu_avx512.h)
+ *   V_LOOKUP16               there is a look-up in tables of 16 floats (activation_avx512.h)
  *   V_ANY_POWER              v_fraction and v_scale after it take every t, infinities included
  *   v_frexp(x, &n)           m in [1, 2) with x = m * 2^n, for finite x > 0, subnormal ones included
  *   v_select(m, yes, no)

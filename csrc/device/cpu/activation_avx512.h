@@ -1,18 +1,24 @@
-/* GELU by look-up with AVX-512, included by activation_vector.h.
+/* Activations by look-up with AVX-512, included by activation_vector.h.
  *
- * With y = |x|, x Phi(x) = max(0, x) - y Phi(-y). log2 Phi(-y) is smooth: around each of 16 multiples of 15/16 a
+ * GELU: with y = |x|, x Phi(x) = max(0, x) - y Phi(-y). log2 Phi(-y) is smooth: around each of 16 multiples of 15/16 a
  * polynomial in the distance does, minimax fits by Lawson's algorithm as in vmath.h. In full, Phi(-y) = P 2^p with P a
  * power of two, which keeps p small, of degree 5 and within 2^-23.7; for results of 16 bits P is 1, the degree 4 and
  * the error 2^-17.9. 2^p is a polynomial in p - floor(p), within 2^-28.8 or 2^-18.5. Nothing cancels, so the negative
- * tail keeps its relative precision. Beyond y = 14.5 the tail is below what f32 holds. */
-#ifndef ML_CPU_GELU_AVX512_H
-#define ML_CPU_GELU_AVX512_H
+ * tail keeps its relative precision. Beyond y = 14.5 the tail is below what f32 holds.
+ *
+ * The logistic function, in full: 2^t is 2^(k/16), of a table, times a polynomial in t - k/16, within 2^-29.1. */
+#ifndef ML_CPU_ACTIVATION_AVX512_H
+#define ML_CPU_ACTIVATION_AVX512_H
 
 #include "device/cpu/vmath.h"
 
 enum { V_GELU_MOST = 4 };
 
 /* clang-format off */
+static const float v_sixteenth_powers[16] = /* 2^(k/16) */
+    {0x1p+0f, 0x1.0b5586p+0f, 0x1.172b84p+0f, 0x1.2387a6p+0f, 0x1.306fep+0f, 0x1.3dea64p+0f, 0x1.4bfdaep+0f,
+     0x1.5ab07ep+0f, 0x1.6a09e6p+0f, 0x1.7a1148p+0f, 0x1.8ace54p+0f, 0x1.9c4918p+0f, 0x1.ae89fap+0f,
+     0x1.c199bep+0f, 0x1.d5818ep+0f, 0x1.ea4afap+0f};
 static const float v_gelu_power[16] =
     {0x1p-1f, 0x1p-3f, 0x1p-5f, 0x1p-9f, 0x1p-13f, 0x1p-19f, 0x1p-27f, 0x1p-35f, 0x1p-45f, 0x1p-56f, 0x1p-68f, 0x1p-81f,
      0x1p-96f, 0x1p-112f, 0x1p-129f, 0x1p-148f};
@@ -82,6 +88,28 @@ V_FN vf v_exp2_floor_short(vf t) {
     p = v_fma(p, r, v_set1(0x1.62d158p-1f));
     p = v_fma(p, r, v_set1(0x1.00002cp+0f));
     return v_scale(p, t);
+}
+
+/* e^-|z|; 0 for infinities and NaN. In full, 1 / ln 2 has two parts, and what the first product lost is not lost. */
+V_FN vf v_exp_away(vf z, bool is_short) {
+    const vf away = _mm512_range_ps(z, v_set1(111.0f), 0xe); /* -min(|z|, 111); -111 for NaN */
+    const vf turns = v_set1(0x1.715476p+0f);
+    if (is_short)
+        return v_exp2_floor_short(v_mul(away, turns));
+    const vf magic = v_set1(0x1.8p19f), near = v_fma(away, turns, magic); /* leaves k, of k / 16, in the low bits */
+    const vf t = v_sub(near, magic), base = v_lookup16(v_sixteenth_powers, _mm512_castps_si512(near));
+    const vf r = v_fma(away, v_set1(0x1.4ae0cp-26f), _mm512_fmsub_ps(away, turns, t));
+    vf p = v_set1(0x1.c6b46ap-5f);
+    p = v_fma(p, r, v_set1(0x1.ebfff4p-3f));
+    p = v_fma(p, r, v_set1(0x1.62e430p-1f));
+    return v_scale(v_fma(v_mul(p, r), base, base), t); /* VSCALEFPS takes the floor of t */
+}
+
+/* As in activation_vector.h. */
+V_FN vf v_times_logistic(vf x, vf z, bool is_short) {
+    const vf e = v_exp_away(z, is_short), bounded = v_max(v_set1(-1e9f), x);
+    const __mmask16 below = _mm512_movepi32_mask(_mm512_castps_si512(z));
+    return v_div(_mm512_mask_mul_ps(bounded, below, bounded, e), v_add(v_set1(1.0f), e));
 }
 
 /* x[i] = gelu(x[i]) for n <= V_GELU_MOST vectors, which share the loads of the tables. */
