@@ -104,6 +104,19 @@ def test_a_large_mean_does_not_cancel(route, dtype, n):
 
 
 @every_route
+@pytest.mark.parametrize("n", [40, 896, 1100, 5000, 9001])
+def test_a_head_unlike_the_rest(route, n):
+    """Whatever the first elements say about the mean."""
+    rng = np.random.default_rng(15)
+    for head, rest, spread in [(0.0, 1e6, 1.0), (1e6, 0.0, 1.0), (1e30, 1.0, 1.0), (-5.0, 3e4, 0.0), (1.0, 1e9, 100.0)]:
+        for length in (1, 8, n // 2):
+            x = (rest + spread * rng.standard_normal((3, n))).astype(F32)
+            x[:, :length] = head
+            check(route, "layer", x)
+            check(route, "layer", x[:, ::-1])
+
+
+@every_route
 @every_dtype
 def test_constant_rows(route, dtype):
     for value in (0.0, 1.0, -2.5, 1000.0):

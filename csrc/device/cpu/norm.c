@@ -1,16 +1,18 @@
 /* Layer norm and rms norm, row by row.
  *
  * The mean is corrected as T. F. Chan, G. H. Golub and R. J. LeVeque do it (Algorithms for computing the sample
- * variance, 1983): a first sum gives a pivot close to the mean; the sums of the differences to it and of their squares
- * give what the pivot lacks and a variance free of cancellation; blocks of a long row are merged by their formula. Rows
- * whose squares leave the range of f32 are computed in double. */
+ * variance, 1983): the mean of a row's head, or of the blocks so far, is a pivot; the sums of the differences to it and
+ * of their squares give what the pivot lacks, and a variance that is free of cancellation if the pivot is within a part
+ * of the deviations of the mean, which they tell; blocks of a long row are merged by their formula. Rows whose squares
+ * leave the range of f32 are computed in double. */
 #include "device/cpu/norm.h"
 
 #include <math.h>
 #include <string.h>
 
 enum {
-    TASK_ELEMENTS = 32 * 1024, /* work of a task: about five microseconds */
+    TASK_ELEMENTS = 32 * 1024, /* least work of a task: about five microseconds */
+    THREAD_TASKS = 8,          /* most tasks per thread: what follows in memory stays with one thread */
     ROW_ELEMENTS = 64,         /* what a row costs beside its elements, in elements */
     CHUNK = 512
 };
@@ -35,7 +37,7 @@ typedef struct norm_row {
     char *at[4];
     const void *from;
     float *buffer; /* staged: row_floats of its own */
-    float first;   /* layer norm: sum of the row; rms: of its squares */
+    float first;   /* of the first block: layer norm, the sum of its head; rms, of all squares */
 } norm_row;
 
 static int64_t least(int64_t a, int64_t b) {
@@ -98,7 +100,14 @@ typedef struct statistics {
     double n, mean, squares; /* squares: of the differences to the mean; rms: of the elements */
 } statistics;
 
-/* First phase: the row's copy, and the sum of its first block. */
+/* Elements whose mean is the first pivot: an eighth of the row, so that one element far off, which moves that mean,
+ * widens the deviations too. */
+static int64_t head_of(int64_t block) {
+    const int64_t eighth = block / 8 > 128 ? block / 8 : 128;
+    return least(block, eighth);
+}
+
+/* First phase: the row's copy, and the first sum. */
 static void begin_row(const norm_job *job, norm_row *row) {
     const int64_t n = job->layout.length, block = least(n, ML_NORM_BLOCK_LEN);
     if (job->p->has_residual && job->layout.staged)
@@ -110,16 +119,16 @@ static void begin_row(const norm_job *job, norm_row *row) {
     if (job->p->has_residual && !job->layout.staged)
         row->first = job->impl->add_squares[dtype](row->at[SUM], row->at[X], row->at[RESIDUAL], block);
     else if (job->centred)
-        row->first = job->impl->sum[dtype](block_of(job, row, 0, block), block);
+        row->first = job->impl->sum[dtype](block_of(job, row, 0, block), head_of(block));
     else
         row->first = job->impl->squares[dtype](block_of(job, row, 0, block), block);
 }
 
-static void merge_moments(const norm_job *job, statistics *s, const void *x, int64_t n, float sum) {
+static void merge_moments(const norm_job *job, statistics *s, const void *x, int64_t n, float pivot) {
     const double count = (double)n;
-    float pivot = sum / (float)n, m[2];
+    float m[2];
     job->impl->moments[kernel_dtype(job)](m, x, n, pivot);
-    if (16.0f * m[0] * m[0] > (float)n * m[1]) { /* the pivot is no mean: the sum was poor beside the deviations */
+    for (int i = 0; i < 3 && 16.0f * m[0] * m[0] > (float)n * m[1]; i++) { /* the pivot is no mean */
         pivot += m[0] / (float)n;
         job->impl->moments[kernel_dtype(job)](m, x, n, pivot);
     }
@@ -152,7 +161,7 @@ static statistics measure(const norm_job *job, const norm_row *row) {
         if (!job->centred)
             s.squares += (double)job->impl->squares[dtype](x, n);
         else
-            merge_moments(job, &s, x, n, start == 0 ? row->first : job->impl->sum[dtype](x, n));
+            merge_moments(job, &s, x, n, start == 0 ? row->first / (float)head_of(n) : (float)s.mean);
     }
     return s;
 }
@@ -296,14 +305,14 @@ ml_status ml_cpu_norm(const ml_encode_args *args) {
     if (p->has_offset)
         job.offset = parameters(&job, &op->in[ML_IN_OFFSET], job.layout.offset_copied, &shared);
 
+    const int64_t workers = job.layout.worker_bytes == 0
+                                ? ml_get_num_threads()
+                                : (args->plan->scratch_bytes - job.layout.shared_bytes) / job.layout.worker_bytes;
     job.rows_per_task = 1 + TASK_ELEMENTS / (p->length + ROW_ELEMENTS);
+    if (job.rows_per_task < p->rows / (workers * THREAD_TASKS))
+        job.rows_per_task = p->rows / (workers * THREAD_TASKS);
     job.rows_per_task = (job.rows_per_task + job.layout.group - 1) / job.layout.group * job.layout.group;
     const int64_t tasks = (p->rows + job.rows_per_task - 1) / job.rows_per_task;
-    if (job.layout.worker_bytes == 0) {
-        ml_parallel(tasks, norm_task, &job);
-        return ML_OK;
-    }
-    const int64_t workers = (args->plan->scratch_bytes - job.layout.shared_bytes) / job.layout.worker_bytes;
     ml_parallel_limit(tasks, (int)workers, norm_task, &job);
     return ML_OK;
 }

@@ -105,14 +105,13 @@ V_FN void moments_run(ml_dtype dtype, float out[2], const void *x, int64_t n, fl
 }
 
 typedef struct map_vectors {
-    vf pivot, rest, scale;
+    vf pivot, shift, scale; /* shift = -rest * scale */
     const float *weight, *offset;
 } map_vectors;
 
 V_FN vf mapped(bool centred, bool weighted, bool shifted, const map_vectors *m, vf x, int64_t i, int64_t n) {
     const bool whole = n >= VW;
-    vf y = centred ? v_sub(v_sub(x, m->pivot), m->rest) : x;
-    y = v_mul(y, m->scale);
+    const vf y = centred ? v_fma(v_sub(x, m->pivot), m->scale, m->shift) : v_mul(x, m->scale);
     const vf w = !weighted ? m->scale : whole ? v_load(m->weight + i) : v_load_n(m->weight + i, n, 0.0f);
     const vf b = !shifted ? m->scale : whole ? v_load(m->offset + i) : v_load_n(m->offset + i, n, 0.0f);
     if (weighted && shifted)
@@ -123,7 +122,8 @@ V_FN vf mapped(bool centred, bool weighted, bool shifted, const map_vectors *m, 
 /* With constant dtype, centred, weighted and shifted. */
 V_FN void map_run(ml_dtype dtype, bool centred, bool weighted, bool shifted, void *y, const void *x, int64_t n,
                   const ml_norm_map *map) {
-    const map_vectors m = {v_set1(map->pivot), v_set1(map->rest), v_set1(map->scale), map->weight, map->offset};
+    const map_vectors m = {v_set1(map->pivot), v_set1(-map->rest * map->scale), v_set1(map->scale), map->weight,
+                           map->offset};
     int64_t i = 0;
     for (; i + 2 * VW <= n; i += 2 * VW) {
         const vf a = mapped(centred, weighted, shifted, &m, load_as(dtype, at(dtype, x, i)), i, VW);
