@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import metallic as ml
 from attention_parity import softmax_error, softmax_reference, variants
-from parity import DTYPE_IDS, DTYPES, F16, F32, LAYOUTS, Guarded, assert_close, lay_out, random_array
+from parity import DTYPE_IDS, DTYPES, F16, F32, LAYOUTS, U32, Guarded, assert_close, lay_out, random_array
 
 VARIANTS = variants("softmax")
 every_variant = pytest.mark.parametrize(("route", "variant"), VARIANTS, ids=[f"{r.id}-{v}" for r, v in VARIANTS])
@@ -130,6 +130,24 @@ def test_large_scores_do_not_overflow(route, variant, dtype):
         x[0, 17], x[1, 100:102] = top, top
         check(route, variant, x)
         check(route, variant, (-x).astype(dtype))
+
+
+@every_variant
+@pytest.mark.parametrize("scale", [1.0, -1.0, 0.25])
+def test_scores_far_from_zero(route, variant, scale):
+    """Only differences count: blocks of one row lie on both sides of where exponents are made otherwise."""
+    rng = np.random.default_rng(16)
+    for base in (700.0, 20_000.0, 726_810.0, -726_810.0, 2_907_250.0, 1e7, -3e30, 3e38):
+        step = max(np.spacing(F32.type(abs(base))), 1 / 16)
+        x = (base + step * rng.integers(-8, 9, (3, 5000))).astype(F32)
+        x[1] = np.sort(x[1])  # what leads changes from block to block
+        x[2] = -np.sort(-x[2])
+        got = np.asarray(ml.softmax(x, scale=scale, variant=variant, ctx=route.context()))
+        value = softmax_reference(x, scale=scale)
+        argument = np.minimum(np.abs(x.astype(np.float64) - x.max(-1, keepdims=True)) * abs(scale), 200)
+        if scale < 0:
+            argument = np.minimum(np.abs(x.astype(np.float64) - x.min(-1, keepdims=True)) * abs(scale), 200)
+        assert_close(got, value, U32 * (40 + 2048 / 2 + 4 * argument) * value)  # additions of a block in two chains
 
 
 @every_variant

@@ -8,7 +8,8 @@
 enum {
     MASK_CHUNK = 512,          /* elements of a strided mask gathered at once */
     FETCH_BYTES = 2048,        /* of a row, fetched while the one before is at work */
-    TASK_ELEMENTS = 16 * 1024, /* work of a task: about five microseconds */
+    TASK_ELEMENTS = 16 * 1024, /* least work of a task: about five microseconds */
+    THREAD_TASKS = 8,          /* most tasks per thread: what follows in memory stays with one thread */
     ROW_ELEMENTS = 48          /* what a row costs beside its elements, in elements */
 };
 
@@ -480,6 +481,8 @@ ml_status ml_cpu_softmax(const ml_encode_args *args) {
     t.run = job->layout.vec ? vec_rows : block_rows;
     t.group = job->layout.vec ? job->layout.group : 1;
     t.rows_per_task = 1 + TASK_ELEMENTS / (job->layout.length + ROW_ELEMENTS);
+    if (t.rows_per_task < job->layout.rows / (workers * THREAD_TASKS))
+        t.rows_per_task = job->layout.rows / (workers * THREAD_TASKS);
     t.rows_per_task = (t.rows_per_task + t.group - 1) / t.group * t.group;
     ml_parallel_limit((job->layout.rows + t.rows_per_task - 1) / t.rows_per_task, workers, rows_task, &t);
     return ML_OK;
