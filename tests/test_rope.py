@@ -186,6 +186,9 @@ def test_arguments_are_checked():
         ml.rope(x, scale=np.nan)
     with pytest.raises(ValueError, match="offset"):
         ml.rope(x, offset=1 << 60)
+    for offset in (10**30, [0, -(10**30)]):
+        with pytest.raises(OverflowError, match=r"offset: -?10+ does not fit 64 bits"):
+            ml.rope(x, offset=offset)
     with pytest.raises(ml.DTypeError, match="rope: out"):
         ml.rope(x, out=ml.empty((2, 3, 4, 6), ml.float16))
 

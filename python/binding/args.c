@@ -98,10 +98,14 @@ int mlpy_arg_int64(PyObject *o, const char *name, int64_t *out) {
             PyErr_Format(PyExc_TypeError, "%s must be an integer, not %.100s", name, Py_TYPE(o)->tp_name);
         return -1;
     }
-    long long value = PyLong_AsLongLong(index);
-    Py_DECREF(index);
-    if (value == -1 && PyErr_Occurred())
+    const long long value = PyLong_AsLongLong(index);
+    if (value == -1 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_OverflowError))
+            PyErr_Format(PyExc_OverflowError, "%s: %S does not fit 64 bits", name, index);
+        Py_DECREF(index);
         return -1;
+    }
+    Py_DECREF(index);
     *out = value;
     return 0;
 }
