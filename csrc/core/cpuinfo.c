@@ -46,7 +46,16 @@ static uint32_t bit(uint32_t word, int n) {
     return word >> n & 1;
 }
 
-/* Linux keeps the tile data state off until a process asks for it (Documentation/arch/x86/xstate.rst). */
+/* Palette 1 as the kernels configure it: eight tiles of 16 rows of 64 bytes (CPUID leaf 1DH). */
+static bool amx_has_palette(void) {
+    uint32_t most, a, b, c, d;
+    return __get_cpuid_count(0x1d, 0, &most, &b, &c, &d) && most >= 1 && __get_cpuid_count(0x1d, 1, &a, &b, &c, &d) &&
+           (b & 0xffff) >= 64 && b >> 16 >= 8 && (c & 0xffff) >= 16;
+}
+
+/* Linux keeps the tile data state off until a process asks for it (Documentation/arch/x86/xstate.rst); all threads of
+ * the process then have it, those that are there already and those of forked children included. Refused, for instance,
+ * when a thread has an alternate signal stack too small for the tiles; from then on sigaltstack refuses such stacks. */
 static bool amx_permitted(void) {
 #if defined(__linux__) && defined(__x86_64__)
     enum { REQUEST_XCOMP_PERMISSION = 0x1023, XFEATURE_TILE_DATA = 18 };
@@ -84,7 +93,8 @@ static void detect_isa(void) {
         info.isa |= ML_ISA_AVX512_BF16;
     if (bit(d7, 23))
         info.isa |= ML_ISA_AVX512_FP16;
-    if (bit(d7, 22) && bit(d7, 24) && (xcr0 & XCR0_AMX) == XCR0_AMX && amx_permitted()) /* AMX-BF16, AMX-TILE */
+    if (bit(d7, 22) && bit(d7, 24) && (xcr0 & XCR0_AMX) == XCR0_AMX && amx_has_palette() && /* AMX-BF16, AMX-TILE */
+        amx_permitted())
         info.isa |= ML_ISA_AMX_BF16;
 }
 

@@ -16,8 +16,8 @@
 #define A_SLAB_MAX (INT64_C(8) << 20)
 #define ACC_SLAB_MAX (INT64_C(16) << 20)
 /* k blocks are multiples of this, so that a block of a packed strip starts on a cache line and the transposing packing
- * loops see whole vectors. */
-#define K_UNIT 16
+ * loops see whole vectors; of k_unit where that is more. */
+#define K_STEP 16
 
 static int64_t min64(int64_t a, int64_t b) {
     return a < b ? a : b;
@@ -43,15 +43,15 @@ static int64_t balanced(int64_t extent, int64_t most, int64_t unit) {
 void ml_gemm_layout_of(const ml_gemm_shape *s, ml_gemm_layout *l) {
     const int64_t size = (int64_t)sizeof(float);
     int64_t strips = ceil_div(s->m, s->mr), padded_m = strips * s->mr;
-    const int64_t k_words = ceil_div(s->k, s->k_pack);
+    const int64_t k_words = ml_gemm_words(s->k, s->k_pack, s->k_unit);
     memset(l, 0, sizeof *l);
     l->k_blocks = 1;
     l->kc = s->k;
     if (s->k > s->block.kc && s->block.kc > 0) {
-        l->kc = balanced(s->k, s->block.kc, K_UNIT);
+        l->kc = balanced(s->k, s->block.kc, s->k_unit > K_STEP ? s->k_unit : K_STEP);
         l->k_blocks = ceil_div(s->k, l->kc);
     }
-    const int64_t kc_words = ceil_div(l->kc, s->k_pack);
+    const int64_t kc_words = ml_gemm_words(l->kc, s->k_pack, s->k_unit);
 
     int64_t a_whole = strips * line_up(s->mr * k_words * size);
     if (s->k == 0 || ((padded_m <= A_WHOLE_BLOCKS * s->block.mc || padded_m == s->mr) && a_whole <= A_WHOLE_MAX)) {
@@ -79,7 +79,8 @@ void ml_gemm_layout_of(const ml_gemm_shape *s, ml_gemm_layout *l) {
 }
 
 int64_t ml_gemm_panel_floats(const ml_kernel_desc *kernel, int64_t k) {
-    return line_up(kernel->nr * ceil_div(k, ml_gemm_k_pack(kernel)) * (int64_t)sizeof(float)) / (int64_t)sizeof(float);
+    const int64_t words = ml_gemm_words(k, ml_gemm_k_pack(kernel), ml_gemm_k_unit(kernel));
+    return line_up(kernel->nr * words * (int64_t)sizeof(float)) / (int64_t)sizeof(float);
 }
 
 int64_t ml_gemm_panels_bytes(const ml_kernel_desc *kernel, int64_t k, int64_t n) {
@@ -110,6 +111,7 @@ int64_t ml_gemm_scratch_bytes(const ml_op *op, const ml_plan *plan, int threads)
                            .mr = plan->kernel->mr,
                            .nr = plan->kernel->nr,
                            .k_pack = ml_gemm_k_pack(plan->kernel),
+                           .k_unit = ml_gemm_k_unit(plan->kernel),
                            .block = plan->block,
                            .out_is_f32 = op->out[0].dtype == ML_F32,
                            .threads = threads};

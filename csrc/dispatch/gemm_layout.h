@@ -27,7 +27,9 @@ typedef struct ml_gemm_layout {
 /* The layout for an m x n x k problem (as the driver orients it) of plan's kernel (mr, nr) and block. */
 typedef struct ml_gemm_shape {
     int64_t m, n, k, batch;
-    int64_t mr, nr, k_pack; /* steps along k in one 32-bit word of a panel: 1 (f32) or 2 (pairs of bf16) */
+    int64_t mr, nr;
+    int64_t k_pack; /* steps along k in one 32-bit word of a panel: 1 (f32) or 2 (pairs of bf16) */
+    int64_t k_unit; /* panels are filled up with zeros to a multiple of so many steps */
     ml_blocking block;
     bool out_is_f32;
     bool b_prepacked; /* B comes in panels: no room for packing it */
@@ -38,6 +40,16 @@ void ml_gemm_layout_of(const ml_gemm_shape *shape, ml_gemm_layout *layout);
 /* k_pack of a tiled GEMM's row. */
 static inline int64_t ml_gemm_k_pack(const ml_kernel_desc *kernel) {
     return (kernel->supports & ML_SUP_BF16_DOT) != 0 ? 2 : 1;
+}
+
+/* k_unit of a tiled GEMM's row: a power of two; an AMX tile is 32 steps deep. */
+static inline int64_t ml_gemm_k_unit(const ml_kernel_desc *kernel) {
+    return (kernel->isa & ML_ISA_AMX_BF16) != 0 ? 32 : ml_gemm_k_pack(kernel);
+}
+
+/* Words that k steps take in a panel, for each row. */
+static inline int64_t ml_gemm_words(int64_t k, int64_t k_pack, int64_t k_unit) {
+    return ((k + k_unit - 1) & -k_unit) >> (k_pack - 1);
 }
 
 /* A skinny problem whose short side is cheap to pack whole: that side becomes the rows. mc: of the plan's block. */

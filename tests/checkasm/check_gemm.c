@@ -1,5 +1,6 @@
 /* The tiled GEMM's kernels: packing in every layout, micro-kernels at every edge tile. */
 #include "matrix.h"
+#include "dispatch/gemm_layout.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -10,24 +11,47 @@
 
 typedef struct panel_shape {
     int width, k_pack;
+    int k_unit; /* 0: k_pack */
+    bool tiles; /* in a unit, row follows row */
 } panel_shape;
 
-/* Words of a panel along k. */
-static int64_t words_of(int k_pack, int64_t k) {
-    return (k + k_pack - 1) / k_pack;
+static panel_shape shape_a(const ml_gemm_impl *impl) {
+    return (panel_shape){impl->mr, impl->k_pack, impl->k_unit, impl->k_unit != 0};
+}
+
+static panel_shape shape_b(const ml_gemm_impl *impl) {
+    return (panel_shape){impl->nr, impl->k_pack, impl->k_unit, false};
+}
+
+/* Steps that a panel holds. */
+static int64_t steps_of(const panel_shape *s, int64_t k) {
+    const int64_t unit = s->k_unit ? s->k_unit : s->k_pack;
+    return (k + unit - 1) / unit * unit;
+}
+
+/* Bytes of a panel. */
+static size_t panel_bytes(const panel_shape *s, int64_t k) {
+    return (size_t)(steps_of(s, k) / s->k_pack * s->width) * sizeof(float);
+}
+
+/* Where element (i, p) of a panel of pairs is. */
+static int64_t pair_at(const panel_shape *s, int64_t i, int64_t p) {
+    if (s->tiles)
+        return p / s->k_unit * s->k_unit * s->width + i * s->k_unit + p % s->k_unit;
+    return (p / 2 * s->width + i) * 2 + p % 2;
 }
 
 /* Element (i, p) of a packed panel. */
 static double panel_at(const void *panel, const panel_shape *s, int64_t i, int64_t p) {
     if (s->k_pack == 1)
         return (double)((const float *)panel)[p * s->width + i];
-    return ml_load_element(ML_BF16, (const uint16_t *)panel + (p / 2 * s->width + i) * 2 + p % 2);
+    return ml_load_element(ML_BF16, (const uint16_t *)panel + pair_at(s, i, p));
 }
 
 static void check_pack_case(ml_gemm_pack_fn pack, const panel_shape *shape, const matrix *src, int64_t k) {
     check_buffer dst;
-    const int64_t width = shape->width, steps = words_of(shape->k_pack, k) * shape->k_pack;
-    check_alloc(&dst, (size_t)(words_of(shape->k_pack, k) * width) * sizeof(float), 64);
+    const int64_t width = shape->width, steps = steps_of(shape, k);
+    check_alloc(&dst, panel_bytes(shape, k), 64);
     pack((float *)(void *)dst.data, &src->mat, src->m, k);
     for (int64_t p = 0; p < steps; p++) {
         for (int64_t i = 0; i < width; i++) {
@@ -121,13 +145,14 @@ static void panel_fill(check_buffer *b, const panel_shape *shape, int64_t k, int
 }
 
 /* The panel of pairs of what an f32 one holds, rounded there. */
-static void make_pairs(check_buffer *pairs, const check_buffer *b, int64_t k, int64_t stride) {
-    check_alloc(pairs, (size_t)(words_of(2, k) * stride) * sizeof(float), 64);
+static void make_pairs(check_buffer *pairs, const check_buffer *b, int64_t k, const panel_shape *shape) {
+    const int64_t stride = shape->width;
+    check_alloc(pairs, panel_bytes(shape, k), 64);
     memset(pairs->data, 0, pairs->bytes);
     uint16_t *to = (uint16_t *)(void *)pairs->data;
     for (int64_t p = 0; p < k; p++) {
         for (int64_t i = 0; i < stride; i++) {
-            uint16_t *at = to + (p / 2 * stride + i) * 2 + p % 2;
+            uint16_t *at = to + pair_at(shape, i, p);
             ml_store_element(ML_BF16, at, (double)floats(b)[p * stride + i]);
             floats(b)[p * stride + i] = (float)ml_load_element(ML_BF16, at);
         }
@@ -152,7 +177,8 @@ static void case_alloc(tile_case *t) {
     t->tile = (ml_ukr_tile){.m = t->m, .n = t->n, .alpha = 1.0f, .b_stride = in_place ? nr + check_range(0, 9) : nr};
 
     check_alloc(&t->a, (size_t)(t->k * mr * size), 64);
-    panel_fill(&t->a, &(panel_shape){(int)mr, t->impl->k_pack}, t->k, t->m, t->values);
+    const panel_shape of_a = shape_a(t->impl), of_b = shape_b(t->impl);
+    panel_fill(&t->a, &of_a, t->k, t->m, t->values);
     int64_t b_floats = t->k == 0 ? 0 : (t->k - 1) * t->tile.b_stride + nr;
     check_alloc(&t->b, (size_t)(b_floats * size), in_place ? 4 : 64);
     for (int64_t p = 0; p < t->k; p++) {
@@ -162,8 +188,8 @@ static void case_alloc(tile_case *t) {
     }
     t->a_pairs = t->b_pairs = (check_buffer){0};
     if (t->impl->k_pack == 2) {
-        make_pairs(&t->a_pairs, &t->a, t->k, mr);
-        make_pairs(&t->b_pairs, &t->b, t->k, nr);
+        make_pairs(&t->a_pairs, &t->a, t->k, &of_a);
+        make_pairs(&t->b_pairs, &t->b, t->k, &of_b);
     }
     t->a_rows = (check_buffer){0};
     if (t->impl->in_place_a && t->k > 0 && t->k % t->impl->k_pack == 0 && check_rand() % 2)
@@ -171,7 +197,7 @@ static void case_alloc(tile_case *t) {
     check_alloc(&t->acc, (size_t)(mr * nr * size), 64);
     check_alloc(&t->acc_before, (size_t)(mr * nr * size), 64);
     if (t->sums == SUMS_LOAD || t->sums == SUMS_LOAD_STORE)
-        panel_fill(&t->acc, &(panel_shape){(int)nr, 1}, mr, nr, t->values);
+        panel_fill(&t->acc, &(panel_shape){.width = (int)nr, .k_pack = 1}, mr, nr, t->values);
     memcpy(t->acc_before.data, t->acc.data, t->acc.bytes);
     t->tile.acc_io = t->sums == SUMS_NONE ? NULL : floats(&t->acc);
     t->tile.acc_load = t->sums == SUMS_LOAD || t->sums == SUMS_LOAD_STORE;
@@ -304,7 +330,8 @@ static expected sum_of(const tile_case *t, int64_t i, int64_t j) {
 
 /* f32 summation of k terms and a few more operations. */
 static double sum_bound(const tile_case *t, const expected *e) {
-    return ((double)t->k + 6.0) * 0x1p-24 * e->magnitude + ((double)t->k + 6.0) * 0x1p-126 + e->flushed;
+    const double flushes = (double)t->k + (t->impl->k_unit ? (double)t->k / 16.0 : 0.0) + 6.0;
+    return ((double)t->k + 6.0) * 0x1p-24 * e->magnitude + flushes * 0x1p-126 + e->flushed;
 }
 
 static void check_sums(const tile_case *t) {
@@ -379,6 +406,16 @@ static void check_untouched(tile_case *t) {
     check_guards(&t->acc, "partial sums");
 }
 
+static void enter(const ml_gemm_impl *impl) {
+    if (impl->enter)
+        impl->enter();
+}
+
+static void leave(const ml_gemm_impl *impl) {
+    if (impl->leave)
+        impl->leave();
+}
+
 static void check_tile(const ml_gemm_impl *impl, const ml_gemm_impl *reference, int64_t m, int64_t n) {
     static const int64_t depths[] = {0, 1, 2, 3, 5, 8, 17, 64, 99};
     check_begin("ukr %lld x %lld of %d x %d", (long long)m, (long long)n, impl->mr, impl->nr);
@@ -390,7 +427,9 @@ static void check_tile(const ml_gemm_impl *impl, const ml_gemm_impl *reference, 
         matrix_alloc(&by_reference, t.out.mat.dtype, m, n, ROWS);
         run_reference(&t, reference, &by_reference);
         const check_buffer *a = t.tile.a_rows ? &t.a_rows : impl->k_pack == 2 ? &t.a_pairs : &t.a;
+        enter(impl);
         impl->ukr(t.k, floats(a), floats(impl->k_pack == 2 ? &t.b_pairs : &t.b), &t.tile);
+        leave(impl);
         if (t.tile.acc_store)
             check_sums(&t);
         else
@@ -408,11 +447,16 @@ void check_gemm(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
         check_fail("row says %d x %d, implementation %d x %d", row->mr, row->nr, impl->mr, impl->nr);
     if (impl->k_pack != (row->supports & ML_SUP_BF16_DOT ? 2 : 1))
         check_fail("row and implementation differ on pairs: k_pack %d", impl->k_pack);
-    check_pack("pack_a", impl->pack_a, &(panel_shape){impl->mr, impl->k_pack});
-    check_pack("pack_b", impl->pack_b, &(panel_shape){impl->nr, impl->k_pack});
+    const int unit = impl->k_unit ? impl->k_unit : impl->k_pack;
+    if (unit != ml_gemm_k_unit(row))
+        check_fail("row and implementation differ on units of k: %d", unit);
+    const panel_shape of_a = shape_a(impl), of_b = shape_b(impl);
+    check_pack("pack_a", impl->pack_a, &of_a);
+    check_pack("pack_b", impl->pack_b, &of_b);
     for (int m = 1; m <= impl->mr; m++)
         for (int n = 1; n <= impl->nr; n++)
             check_tile(impl, reference->impl, m, n);
+    check_gemm_driver(row);
 }
 
 /* ---- benchmark ---- */
@@ -448,6 +492,7 @@ void bench_gemm(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
     memset(a.data, 0, a.bytes);
     memset(b.data, 0, b.bytes);
     memset(raw.data, 0, raw.bytes);
+    enter(impl);
     bench_arg arg = {.impl = impl, .k = K, .panel_a = floats(&a), .panel_b = floats(&b)};
     const size_t first = impl->k_pack == 1 ? 0 : 2; /* pairs are bf16 */
     for (size_t d = 0; d < 3; d++) {
@@ -479,6 +524,7 @@ void bench_gemm(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
             }
         }
     }
+    leave(impl);
     check_free(&a);
     check_free(&b);
     check_free(&raw);

@@ -1,5 +1,5 @@
 /* The walk over the kernel table, and what the checkers share. See checkasm.h. */
-#include "checkasm.h"
+#include "model.h"
 
 #include <errno.h>
 #include <math.h>
@@ -293,74 +293,97 @@ static int usage(const char *problem) {
     return 2;
 }
 
+static const model_kernel *const models[] = {
+    &model_amx_scalar,
+#if defined(__x86_64__)
+    &model_amx_avx512,
+#endif
+};
+
+typedef struct walk_options {
+    uint64_t seed;
+    uint32_t isa; /* that kernels may use */
+    const char *filter;
+    bool bench, list;
+} walk_options;
+
+/* needs: of the ISA, for this row to run. */
+static void walk(const ml_kernel_desc *row, uint32_t needs, const walk_options *options) {
+    char text[128];
+    if (!strstr(row->name, options->filter))
+        return;
+    bool known = row->op == ML_OP_FILL || !row->impl; /* a fill has no kernel of its own, nor has the vendor's row */
+    for (size_t c = 0; c < sizeof checkers / sizeof checkers[0]; c++) {
+        if (checkers[c].op != row->op || checkers[c].family != row->family ||
+            checkers[c].sinks != (row->supports & ML_SUP_SINKS))
+            continue;
+        known = true;
+        if ((needs & options->isa) != needs) {
+            printf("%-32s skipped: needs %s\n", row->name, ml_isa_format(needs, text, sizeof text));
+            continue;
+        }
+        if (options->list || options->bench)
+            printf("%s\n", row->name);
+        if (options->list)
+            continue;
+        int64_t passed = state.passed, failed = state.failed;
+        seed_random(options->seed); /* per row, so that --kernel repeats what a full run did */
+        guarded(options->bench ? checkers[c].bench : checkers[c].check, row, reference_of(row));
+        if (!options->bench)
+            printf("%-32s %lld passed, %lld failed\n", row->name, (long long)(state.passed - passed),
+                   (long long)(state.failed - failed));
+    }
+    if (!known) {
+        printf("%-32s has no checker\n", row->name);
+        state.failed++;
+    }
+}
+
 int main(int argc, char **argv) {
-    uint64_t seed = (uint64_t)now_ns() % 1000000;
+    walk_options options = {.seed = (uint64_t)now_ns() % 1000000, .filter = ""};
     uint32_t mask = ~0u;
-    const char *filter = "";
-    bool bench = false, list = false;
     for (int i = 1; i < argc; i++) {
         const char *option = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (!strcmp(option, "--bench")) {
-            bench = true;
+            options.bench = true;
             continue;
         }
         if (!strcmp(option, "--list")) {
-            list = true;
+            options.list = true;
             continue;
         }
         if (!value)
             return usage("unknown option or missing value");
         i++;
         if (!strcmp(option, "--seed"))
-            seed = strtoull(value, NULL, 10);
+            options.seed = strtoull(value, NULL, 10);
         else if (!strcmp(option, "--kernel"))
-            filter = value;
+            options.filter = value;
         else if (strcmp(option, "--isa") != 0)
             return usage("unknown option");
         else if (!ml_isa_mask_from_name(value, &mask))
             return usage("unknown ISA name");
     }
 
-    uint32_t isa = ml_cpu_info_get()->isa & mask;
+    options.isa = ml_cpu_info_get()->isa & mask;
     char text[128];
-    printf("checkasm: seed %llu, isa %s\n", (unsigned long long)seed, ml_isa_format(isa, text, sizeof text));
+    printf("checkasm: seed %llu, isa %s\n", (unsigned long long)options.seed,
+           ml_isa_format(options.isa, text, sizeof text));
     static const int signals[] = {SIGILL, SIGSEGV, SIGBUS, SIGFPE};
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_NODEFER};
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
         sigaction(signals[i], &action, NULL);
 
-    for (int i = 0; i < ml_cpu_n_kernels; i++) {
-        const ml_kernel_desc *row = &ml_cpu_kernels[i];
-        if (!strstr(row->name, filter))
-            continue;
-        bool known =
-            row->op == ML_OP_FILL || !row->impl; /* a fill has no kernel of its own, nor has the vendor's row */
-        for (size_t c = 0; c < sizeof checkers / sizeof checkers[0]; c++) {
-            if (checkers[c].op != row->op || checkers[c].family != row->family ||
-                checkers[c].sinks != (row->supports & ML_SUP_SINKS))
-                continue;
-            known = true;
-            if ((row->isa & isa) != row->isa) {
-                printf("%-32s skipped: needs %s\n", row->name, ml_isa_format(row->isa, text, sizeof text));
-                continue;
-            }
-            if (list || bench)
-                printf("%s\n", row->name);
-            if (list)
-                continue;
-            int64_t passed = state.passed, failed = state.failed;
-            seed_random(seed); /* per row, so that --kernel repeats what a full run did */
-            guarded(bench ? checkers[c].bench : checkers[c].check, row, reference_of(row));
-            if (!bench)
-                printf("%-32s %lld passed, %lld failed\n", row->name, (long long)(state.passed - passed),
-                       (long long)(state.failed - failed));
-        }
-        if (!known) {
-            printf("%-32s has no checker\n", row->name);
-            state.failed++;
-        }
+    for (int i = 0; i < ml_cpu_n_kernels; i++)
+        walk(&ml_cpu_kernels[i], ml_cpu_kernels[i].isa, &options);
+    for (size_t i = 0; i < sizeof models / sizeof models[0] && !options.bench; i++) {
+        walk(&models[i]->row, models[i]->needs, &options);
+        check_begin("%s leaves nothing behind", models[i]->row.name);
+        if (models[i]->is_entered())
+            check_fail("registers are still set up");
+        end_case();
     }
-    if (list || (bench && state.failed == 0))
+    if (options.list || (options.bench && state.failed == 0))
         return 0;
     printf("%lld passed, %lld failed\n", (long long)state.passed, (long long)state.failed);
     return state.failed > 0;

@@ -14,6 +14,7 @@
 typedef void (*check_fn)(const ml_kernel_desc *row, const ml_kernel_desc *reference);
 void check_gemm(const ml_kernel_desc *row, const ml_kernel_desc *reference);
 void bench_gemm(const ml_kernel_desc *row, const ml_kernel_desc *reference);
+void check_gemm_driver(const ml_kernel_desc *row); /* a part of check_gemm */
 void check_gemv(const ml_kernel_desc *row, const ml_kernel_desc *reference);
 void bench_gemv(const ml_kernel_desc *row, const ml_kernel_desc *reference);
 void check_sdpa(const ml_kernel_desc *row, const ml_kernel_desc *reference);

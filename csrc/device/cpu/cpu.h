@@ -92,7 +92,7 @@ typedef void (*ml_gemm_ukr_fn)(int64_t k, const float *a, const float *b, const 
 /* Packs `count` rows of src (count <= width, the mr or nr of the kernel) of k elements of any float dtype and strides
  * into a panel of f32: dst[p*width + i] = src(i, p), zero for count <= i < width. dst is 64-byte aligned and holds
  * k * width floats; nothing beyond is written, nothing but the k * count elements is read. Packing k at once gives what
- * packing blocks of it one behind the other does, as long as all but the last are multiples of 16. */
+ * packing blocks of it one behind the other does, as long as all but the last are multiples of 16 and of k_unit. */
 typedef void (*ml_gemm_pack_fn)(float *dst, const ml_mat *src, int64_t count, int64_t k);
 
 /* k_pack 2: a kernel with ML_SUP_BF16_DOT. src is bf16, and a panel's words hold two steps along k each,
@@ -103,6 +103,14 @@ typedef struct ml_gemm_impl {
     ml_gemm_pack_fn pack_a, pack_b; /* src rows of A; columns of B given as rows (strides swapped) */
     int mr, nr, k_pack;
     bool in_place_a; /* ukr reads f32 rows of A where they lie; k_pack 2: bf16 rows, if k is even */
+    /* What follows is 0 or NULL for kernels of vectors. A kernel of tiles takes k_unit steps at once: panels have zeros
+     * up to a multiple of that (ml_gemm_words of dispatch/gemm_layout.h), and in those of A a unit holds row after row,
+     * word[p / k_unit * (k_unit / 2) * mr + i * (k_unit / 2) + p % k_unit / 2]. */
+    int k_unit;
+    /* Around a thread's calls of ukr: registers that it needs set up. leave gives them back to whatever the thread does
+     * next, so a task pairs the two. */
+    void (*enter)(void), (*leave)(void);
+    int words_per_ns; /* nominal products of words of one thread, to size tasks */
 } ml_gemm_impl;
 
 /* ---- vector and small-N ------------------------------------------------------------------------------------

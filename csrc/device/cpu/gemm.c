@@ -11,9 +11,9 @@
 
 #include <stdlib.h>
 
-/* Nominal speed of one thread, to size tasks: multiply-adds and copied elements per nanosecond, and one problem's fixed
- * cost. */
-#define MACS_PER_NS 40.0
+/* Nominal speed of one thread, to size tasks: products of words (of kernels that do not say) and copied elements per
+ * nanosecond, and one problem's fixed cost. */
+#define WORDS_PER_NS 40
 #define COPIES_PER_NS 4.0
 #define PROBLEM_NS 100.0
 /* Less work than this stays on the caller: waking a thread and waiting for it would eat the gain. */
@@ -43,6 +43,7 @@ typedef struct gemm_run {
     ml_gemm_layout layout;
     ml_gemm_problem problem; /* the one at work; PANEL with private A: unused, tasks load their own */
     int64_t m, n, k;         /* of every problem, as oriented */
+    int64_t k_unit;
     bool flipped;
     const float *prepacked;  /* panels of all matrices of an operand, which is then B; NULL: B is packed here */
     int64_t panel_floats;    /* of such a panel, which holds all of k */
@@ -75,7 +76,7 @@ static int64_t line_floats(int64_t floats) {
 }
 /* Words that k steps take in a panel, for each row. */
 static int64_t words(const gemm_run *run, int64_t k) {
-    return run->impl->k_pack == 1 ? k : (k + 1) / 2;
+    return ml_gemm_words(k, run->impl->k_pack, run->k_unit);
 }
 
 /* x shifted to start at element (i, j); absent stays absent. */
@@ -146,8 +147,18 @@ static bool can_read_a(const gemm_run *run) {
 static double copy_ns(int64_t rows, int64_t columns) {
     return (double)rows * (double)columns / COPIES_PER_NS;
 }
-static double product_ns(int64_t m, int64_t n, int64_t k) {
-    return (double)m * (double)n * (double)k / MACS_PER_NS;
+static double product_ns(const gemm_run *run, int64_t m, int64_t n, int64_t k) {
+    const int speed = run->impl->words_per_ns ? run->impl->words_per_ns : WORDS_PER_NS;
+    return (double)m * (double)n * (double)words(run, k) / speed;
+}
+
+static void enter(const gemm_run *run) {
+    if (run->impl->enter)
+        run->impl->enter();
+}
+static void leave(const gemm_run *run) {
+    if (run->impl->leave)
+        run->impl->leave();
 }
 
 /* What the micro-kernel takes for rows of A from `row` on, at step p0: the matrix, or the packed strip. */
@@ -271,7 +282,9 @@ static float *private_of(const gemm_run *run, int worker) {
 static void panel_task_shared_a(void *arg, int64_t task, int worker) {
     const gemm_run *run = arg;
     const int64_t range[2] = {task * run->panels / run->chunks, (task + 1) * run->panels / run->chunks};
+    enter(run);
     panel_columns(run, &run->problem, run->shared, private_of(run, worker), range);
+    leave(run);
 }
 
 static void pack_task_shared_a(void *arg, int64_t task, int worker) {
@@ -287,12 +300,14 @@ static void panel_task_private_a(void *arg, int64_t task, int worker) {
     const int64_t range[2] = {chunk * run->panels / run->chunks, (chunk + 1) * run->panels / run->chunks};
     float *b_packed = private_of(run, worker);
     float *a_packed = b_packed + (run->layout.private_bytes - run->layout.a_bytes) / (int64_t)sizeof(float);
+    enter(run);
     for (int64_t i = first; i < min64(first + run->group, batch); i++) {
         ml_gemm_problem p;
         load_problem(run, i, &p);
         pack_a_strips(run, &p, a_packed, (const int64_t[2]){0, run->strips});
         panel_columns(run, &p, a_packed, b_packed, range);
     }
+    leave(run);
 }
 
 /* Cuts the problems into tasks: chunks of columns, as many as balance asks for as long as each is worth a task, or
@@ -322,7 +337,7 @@ static void run_panel(gemm_run *run, int threads) {
     run->chunks = 1;
     run->group = batch;
 
-    double columns_ns = product_ns(m, n, words(run, k)) + (run->prepacked ? 0 : copy_ns(n, k)) + copy_ns(m, n);
+    double columns_ns = product_ns(run, m, n, k) + (run->prepacked ? 0 : copy_ns(n, k)) + copy_ns(m, n);
     double problem_ns = columns_ns + copy_ns(m, k) + PROBLEM_NS;
     bool serial = threads == 1 || problem_ns * (double)batch < SERIAL_NS;
     if (!serial) {
@@ -366,7 +381,7 @@ static float *slab_acc(const gemm_run *run) {
  * other, the strips advance along k together: what they take of a step is one run of memory then. */
 static void pack_strips(const gemm_run *run, ml_gemm_pack_fn pack, float *slab, const ml_mat *src,
                         const pack_range *range) {
-    const int64_t chunk = llabs(src->rs) < llabs(src->cs) ? PACK_STEPS : run->kb;
+    const int64_t chunk = llabs(src->rs) < llabs(src->cs) ? max64(PACK_STEPS, run->k_unit) : run->kb;
     for (int64_t p = 0; p < run->kb; p += chunk) {
         for (int64_t strip = range->first; strip < range->last; strip++) {
             int64_t row = strip * range->width;
@@ -430,6 +445,7 @@ static void blocked_tile_task(void *arg, int64_t task, int worker) {
     tile.beta = q.beta;
     tile.activation = q.activation;
 
+    enter(run);
     for (int64_t panel = panel0; panel < panel1; panel++) {
         const float *b = b_block + panel * panel_floats;
         int64_t col = panel * impl->nr;
@@ -444,13 +460,14 @@ static void blocked_tile_task(void *arg, int64_t task, int worker) {
             impl->ukr(run->kb, rows_of_a(run, p, run->i0 + row, run->p0, packed), b, &tile);
         }
     }
+    leave(run);
 }
 
 /* Cuts the macro block at work into tasks: a part of A that fits L2 against as many columns as leave enough tasks. */
 static void blocked_split(gemm_run *run, int threads) {
     int64_t mr = run->impl->mr, nr = run->impl->nr;
     int64_t strips = ceil_div(run->mb, mr), panels = ceil_div(run->nb, nr);
-    double total = product_ns(run->mb, run->nb, words(run, run->kb));
+    double total = product_ns(run, run->mb, run->nb, run->kb);
     int64_t wanted = threads == 1 ? 1 : max64(1, min64(BLOCKED_TASKS_PER_THREAD * threads, (int64_t)(total / TASK_NS)));
     run->tasks_m = ceil_div(strips, max64(run->args->plan->block.mc / mr, 1));
     run->tasks_n = min64(ceil_div(wanted, run->tasks_m), panels);
@@ -494,6 +511,7 @@ ml_status ml_cpu_matmul_mlx(const ml_encode_args *args) {
     gemm_run run;
     run.args = args;
     run.impl = args->plan->kernel->impl;
+    run.k_unit = ml_gemm_k_unit(args->plan->kernel);
     run.flipped = false;
     run.prepacked = args->panels;
     load_problem(&run, 0, &run.problem);
@@ -514,6 +532,7 @@ ml_status ml_cpu_matmul_mlx(const ml_encode_args *args) {
                                  .mr = run.impl->mr,
                                  .nr = run.impl->nr,
                                  .k_pack = run.impl->k_pack,
+                                 .k_unit = run.k_unit,
                                  .block = args->plan->block,
                                  .out_is_f32 = args->op->out[0].dtype == ML_F32,
                                  .b_prepacked = args->plan->panels != ML_PANELS_OF_NONE,

@@ -5,6 +5,7 @@
  * states the error bound. The tile is that of f32: a word of A is broadcast, a word of B has its own lane. */
 #include "device/cpu/cpu.h"
 #include "device/cpu/vector_avx512.h"
+#include "device/cpu/pairs_avx512.h"
 
 #define MR 14
 #define NV 2
@@ -12,12 +13,6 @@
 
 V_FN vf v_madd(vf x, vf b, vf acc) {
     return _mm512_dpbf16_ps(acc, (__m512bh)_mm512_castps_si512(x), (__m512bh)_mm512_castps_si512(b));
-}
-V_FN vf v_pairs(const void *lo, const void *hi, int n) {
-    const __m256i even = n == VW ? _mm256_loadu_si256(lo) : _mm256_maskz_loadu_epi16(v_first(n), lo);
-    const __m256i odd = n == VW ? _mm256_loadu_si256(hi) : _mm256_maskz_loadu_epi16(v_first(n), hi);
-    return _mm512_castsi512_ps(
-        _mm512_or_si512(_mm512_cvtepu16_epi32(even), _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd), 16)));
 }
 
 #include "device/cpu/transpose_avx512.h"

@@ -1,6 +1,7 @@
 /* Packing of a GEMM tier with dot products of pairs: bf16 of any strides into panels whose words hold two steps along
  * k, the even one in the lower half: word[p / 2 * width + i] = src(i, p) | src(i, p + 1) << 16, zero past the last
- * step. No value is converted. Defines pack_a and pack_b; included after gemm_vector.h by a tier that has defined
+ * step. No value is converted. Defines pack_pairs and, without OWN_PANELS, pack_a and pack_b; included after
+ * gemm_vector.h or gemm_epilogue.h by a tier that has defined
  *
  *   v_pairs(lo, hi, n)   n <= VW words of the bf16 at lo and hi, zeros above; nothing beyond is read */
 #include "device/cpu/gemm_pack_parts.h"
@@ -82,6 +83,7 @@ ALWAYS_INLINE void pack_pairs(float *dst, const ml_mat *x, int64_t count, int64_
     }
 }
 
+#ifndef OWN_PANELS
 static void pack_a(float *dst, const ml_mat *x, int64_t count, int64_t k) {
     pack_pairs(dst, x, count, k, MR);
 }
@@ -89,3 +91,4 @@ static void pack_a(float *dst, const ml_mat *x, int64_t count, int64_t k) {
 static void pack_b(float *dst, const ml_mat *x, int64_t count, int64_t k) {
     pack_pairs(dst, x, count, k, NR);
 }
+#endif
