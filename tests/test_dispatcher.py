@@ -162,13 +162,16 @@ class Reference:
         wanted = forced or ("gemv" if variant[0] == "small_n" else "mlx")
         # 4
         for t in self.caps.get("tuning", []):
-            bounds = [(t.get(d, (0, 2**63)), x) for d, x in {"m": m, "n": n, "k": case["k"]}.items()]
+            turned = t["family"] == "gemv" and not transposed and m < n and m <= 16
+            rows, columns = (n, m) if turned else (m, n)
+            bounds = [(t.get(d, (0, 2**63)), x) for d, x in {"m": rows, "n": columns, "k": case["k"]}.items()]
             inside = all(low <= x <= high for (low, high), x in bounds)
             if not inside or not self.dtypes <= set(t["dtypes"]) or t["gain"] < 1.05 or forced:
                 continue
-            if (force == "gemm" and t["family"] == "gemv") or not self.able(t["family"], n):
+            if (force == "gemm" and t["family"] == "gemv") or not self.able(t["family"], columns):
                 continue
             wanted = t["family"]
+            m, n, transposed = rows, columns, transposed or turned
             if wanted == "gemv" and n <= 16:
                 variant = ("small_n", bucket_of(n))
             break
@@ -507,6 +510,19 @@ def test_tuning_covers_its_class_only():
     for case in ({"m": 99, "n": 1}, {"m": 201, "n": 1}, {"m": 150, "n": 2}, {"m": 150, "n": 1, "k": 65}):
         assert select(caps, **case)["family"] == "gemv"
     assert select(caps, m=100, n=1, dtype="float16")["family"] == "gemv"
+
+
+def test_tuned_rows_of_small_n_hold_for_few_rows_as_for_few_columns():
+    caps = device(tuning=[tuned("gemv", m=(128, 2**40), n=(9, 16))])
+    for case in ({"m": 128, "n": 9}, {"m": 9, "n": 128}, {"m": 16, "n": 4864}):
+        plan = select(caps, **case)
+        assert (plan["family"], plan["variant"]) == ("gemv", "small_n(16)")
+        assert plan["transposed"] == (case["m"] < case["n"]) == ("TRANSPOSED" in plan["why"])
+    for case in ({"m": 9, "n": 127}, {"m": 17, "n": 128}):
+        assert (select(caps, **case)["family"], select(caps, **case)["transposed"]) == ("mlx", False)
+    assert select(caps, m=9, n=128, variant="gemm")["family"] == "mlx"
+    assert select(caps, m=9, n=128, backend="mlx")["transposed"] is False
+    assert select(device(tuning=[tuned("mps", m=(128, 2**40), n=(9, 16))]), m=9, n=128)["family"] == "mlx"
 
 
 def test_tuned_winner_that_cannot_do_the_case_is_passed_over():

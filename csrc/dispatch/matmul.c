@@ -16,6 +16,7 @@ typedef struct ml_matmul_case {
     const ml_caps *caps;
     const ml_prefs *prefs;
     int64_t m, n, k;           /* after orientation */
+    bool transposed;           /* by orientation */
     uint32_t dtypes, supports; /* what a kernel must offer */
     ml_variant_force variant;  /* argument, else preferences */
     bool variant_by_arg;
@@ -23,7 +24,8 @@ typedef struct ml_matmul_case {
     bool forced_by_arg;
     ml_matmul_variant_kind shape_class;
     ml_gemm_tile tile;
-    uint32_t cases; /* ML_CASE_A_... (GPU devices) */
+    uint32_t operand_cases; /* ML_CASE_BF16_DOT, ML_CASE_F16_DOT */
+    uint32_t cases;         /* those, and on GPU devices those of the layout, after orientation */
 } ml_matmul_case;
 
 ml_smalln_bucket ml_bucket_of(int64_t n) {
@@ -64,9 +66,9 @@ static void find_needs(ml_matmul_case *c) {
         c->supports |= ML_SUP_MIXED_DTYPES;
     if (c->op->in[ML_IN_A].dtype == ML_BF16 && c->op->in[ML_IN_B].dtype == ML_BF16 &&
         c->prefs->precision != ML_PRECISION_HIGH)
-        c->cases |= ML_CASE_BF16_DOT;
+        c->operand_cases |= ML_CASE_BF16_DOT;
     if (c->op->in[ML_IN_A].dtype == ML_F16 && c->op->in[ML_IN_B].dtype == ML_F16)
-        c->cases |= ML_CASE_F16_DOT;
+        c->operand_cases |= ML_CASE_F16_DOT;
     if (p->has_bias)
         c->supports |= ML_SUP_BIAS;
     if (p->activation != ML_ACT_NONE)
@@ -150,16 +152,23 @@ static void take_forces(ml_matmul_case *c) {
         c->variant = c->prefs->matmul_force_smalln ? ML_FORCE_SMALLN : ML_FORCE_AUTO;
 }
 
+static void turn(ml_matmul_case *c, bool transposed) {
+    const ml_matmul_params *p = &c->op->matmul;
+    c->transposed = transposed;
+    c->m = transposed ? p->n : p->m;
+    c->n = transposed ? p->m : p->n;
+    c->k = p->k;
+    c->cases = c->operand_cases;
+    if (c->caps->device != ML_DEVICE_CPU)
+        c->cases |= ml_gpu_matmul_cases(c->op, transposed);
+}
+
 /* Step 1. The transposed problem costs nothing: strides are swapped. */
 static void orient(ml_matmul_case *c, ml_plan *plan) {
     const ml_matmul_params *p = &c->op->matmul;
     int64_t max_n = c->prefs->smalln_max_n > SMALL_N_LIMIT ? SMALL_N_LIMIT : c->prefs->smalln_max_n;
-    plan->transposed = p->m < p->n && (p->m <= max_n || (c->variant == ML_FORCE_SMALLN && p->m <= SMALL_N_LIMIT));
-    c->m = plan->transposed ? p->n : p->m;
-    c->n = plan->transposed ? p->m : p->n;
-    c->k = p->k;
-    if (c->caps->device != ML_DEVICE_CPU)
-        c->cases |= ml_gpu_matmul_cases(c->op, plan->transposed);
+    turn(c, p->m < p->n && (p->m <= max_n || (c->variant == ML_FORCE_SMALLN && p->m <= SMALL_N_LIMIT)));
+    plan->transposed = c->transposed;
     if (plan->transposed)
         ml_plan_because(plan, ML_WHY_TRANSPOSED);
 }
@@ -218,25 +227,38 @@ static bool has_lean_panels(const ml_matmul_case *c) {
     return (int64_t)ml_dtype_size_of(dtype) * ml_gemm_k_pack(plan.kernel) >= (int64_t)sizeof(float);
 }
 
+/* Whether row t is about this problem and may be used; *kernel is then what it runs. */
+static bool covers(const ml_matmul_case *c, const ml_tuning_row *t, const ml_kernel_desc **kernel) {
+    if (t->op != ML_OP_MATMUL || t->gain < WIN_GAIN || (c->dtypes & ~t->dtypes) != 0)
+        return false;
+    if (c->m < t->m_min || c->m > t->m_max || c->n < t->n_min || c->n > t->n_max || c->k < t->k_min || c->k > t->k_max)
+        return false;
+    if (c->forced != ML_BACKEND_AUTO && (t->family != (int)c->forced || !t->kernel))
+        return false;
+    if (t->family == ML_BACKEND_GEMV &&
+        (c->variant == ML_FORCE_GEMM || (c->forced == ML_BACKEND_AUTO && has_lean_panels(c))))
+        return false;
+    ml_why why_not;
+    *kernel = t->kernel ? find_named(c, t->family, t->kernel) : find(c, t->family, &why_not);
+    return *kernel != NULL;
+}
+
 /* Step 4: the first row of the table that covers the case, wins by enough, leaves alone what is forced, and can be run.
- */
-static const ml_tuning_row *find_measured(const ml_matmul_case *c, const ml_kernel_desc **kernel) {
+ * Rows of small-N kernels speak of few columns: a problem with few rows is turned for them, up to their limit whatever
+ * the limit of step 1 is. */
+static const ml_tuning_row *find_measured(ml_matmul_case *c, const ml_kernel_desc **kernel) {
+    ml_matmul_case turned = *c;
+    const bool few_rows = !c->transposed && c->m < c->n && c->m <= SMALL_N_LIMIT;
+    if (few_rows)
+        turn(&turned, true);
     for (int i = 0; i < c->caps->n_tuning; i++) {
         const ml_tuning_row *t = &c->caps->tuning[i];
-        if (t->op != ML_OP_MATMUL || t->gain < WIN_GAIN || (c->dtypes & ~t->dtypes) != 0)
+        const bool turn_it = few_rows && t->family == ML_BACKEND_GEMV;
+        if (!covers(turn_it ? &turned : c, t, kernel))
             continue;
-        if (c->m < t->m_min || c->m > t->m_max || c->n < t->n_min || c->n > t->n_max || c->k < t->k_min ||
-            c->k > t->k_max)
-            continue;
-        if (c->forced != ML_BACKEND_AUTO && (t->family != (int)c->forced || !t->kernel))
-            continue;
-        if (t->family == ML_BACKEND_GEMV &&
-            (c->variant == ML_FORCE_GEMM || (c->forced == ML_BACKEND_AUTO && has_lean_panels(c))))
-            continue;
-        ml_why why_not;
-        *kernel = t->kernel ? find_named(c, t->family, t->kernel) : find(c, t->family, &why_not);
-        if (*kernel)
-            return t;
+        if (turn_it)
+            *c = turned;
+        return t;
     }
     return NULL;
 }
@@ -312,11 +334,7 @@ static void complete(const ml_matmul_case *c, ml_plan *plan) {
 /* METALLIC_DISPATCH leaves matmul out: as the caller gave it, vendor library first. */
 static ml_status plan_plain(ml_matmul_case *c, ml_plan *plan) {
     ml_plan_because(plan, ML_WHY_NOT_DISPATCHED);
-    c->m = c->op->matmul.m;
-    c->n = c->op->matmul.n;
-    c->k = c->op->matmul.k;
-    if (c->caps->device != ML_DEVICE_CPU)
-        c->cases = ml_gpu_matmul_cases(c->op, false);
+    turn(c, false);
     c->forced = ML_BACKEND_AUTO;
     c->shape_class = ML_GEMM_GENERIC;
     c->tile = ML_TILE_GENERIC;
@@ -347,6 +365,9 @@ ml_status ml_plan_matmul(const ml_op *op, const ml_caps *caps, const ml_prefs *p
     int wanted = choose_backend(&c, plan);
     const ml_tuning_row *measured = find_measured(&c, &plan->kernel);
     if (measured) {
+        if (c.transposed && !plan->transposed)
+            ml_plan_because(plan, ML_WHY_TRANSPOSED);
+        plan->transposed = c.transposed;
         ml_plan_because(plan, ML_WHY_TUNED);
         plan->family = measured->family;
         if (measured->family == ML_BACKEND_GEMV && c.n <= SMALL_N_LIMIT && c.forced == ML_BACKEND_AUTO)
