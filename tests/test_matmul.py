@@ -306,6 +306,29 @@ def test_bit_identical_wherever_the_weights_lie(route, dtype):
         assert_close(got, *reference_matmul(x, w.T))
 
 
+@pytest.mark.parametrize(
+    "route", [r for r in routes() if r.device == "cpu" and r.backend in ("mlx", "gemv")], ids=lambda r: r.id
+)
+@all_dtypes
+def test_weights_with_gaps_or_backwards(route, dtype):
+    """More than a block of what is collected on the way, both ways; the same bits for any number of threads."""
+    rng = np.random.default_rng(13)
+    try:
+        for m, n, k in [(700, 1, 1100), (410, 6, 1100), (11, 410, 1100)]:
+            a, b = random_array(rng, (m, k), dtype), random_array(rng, (k, n), dtype)
+            for layout in ("step2", "negative"):
+                for along_k in (True, False):
+                    x, y = (lay_out(v, layout) if along_k else lay_out(v.T, layout).T for v in (a, b))
+                    ml.set_num_threads(2)
+                    got = check(route, x, y, dtype)
+                    for threads in (1, 7):
+                        ml.set_num_threads(threads)
+                        again = np.asarray(ml.matmul(x, y, ctx=route.context()))
+                        assert again.tobytes() == got.tobytes(), (m, n, k, layout, along_k, threads)
+    finally:
+        ml.set_num_threads(0)
+
+
 @all_routes
 @all_dtypes
 def test_one_dispatch_without_copies(route, dtype):

@@ -1,13 +1,17 @@
 #include "dispatch/gemv_layout.h"
 
+#include <stdlib.h>
+
 /* One core's rough speed, for deciding how much work is worth a task: bytes of A per ns, multiply-adds per ns. */
 #define BYTES_PER_NS 64
 #define FMA_PER_NS 48
-#define SERIAL_NS 12000 /* less than this stays in one task */
-#define TASK_NS 8000    /* aimed at per task ... */
-#define MAX_TASKS 32    /* ... but not more tasks than this */
-#define DOT_ROWS 16     /* rows of a task are a multiple of this */
-#define AXPY_ROWS 1024  /* shortest run along M that streams well from memory */
+#define SERIAL_NS 12000    /* less than this stays in one task */
+#define TASK_NS 8000       /* aimed at per task ... */
+#define MAX_TASKS 32       /* ... but not more tasks than this */
+#define DOT_ROWS 16        /* rows of a task are a multiple of this */
+#define AXPY_ROWS 1024     /* shortest run along M that streams well from memory, ... */
+#define AXPY_COLS 4        /* ... but from so many columns on products take longer than reading, ... */
+#define AXPY_ROWS_MANY 256 /* ... and shorter runs are better than partial sums */
 /* Shortest chunk when K is split over tasks: a sum takes about 32 elements' time to finish, a partial sum about 2. */
 #define DOT_K_CHUNK 512
 #define AXPY_K_CHUNK 64
@@ -64,7 +68,8 @@ static void cut(ml_gemv_layout *l, size_t a_size) {
         want += want & 1; /* an even number shares out evenly over two, the most common small pool */
     bool along_m = l->order == ML_GEMV_AXPY;
     l->row_unit = along_m ? 64 : DOT_ROWS;
-    l->row_tasks = along_m ? max64(l->m / AXPY_ROWS, 1) : ceil_div(l->m, DOT_ROWS);
+    const int64_t run = block_cols < AXPY_COLS ? AXPY_ROWS : AXPY_ROWS_MANY;
+    l->row_tasks = along_m ? max64(l->m / run, 1) : ceil_div(l->m, DOT_ROWS);
     l->row_tasks = min64(want, l->row_tasks);
     if (l->row_tasks * 2 > want || l->skip_product)
         return;
@@ -94,21 +99,27 @@ void ml_gemv_layout_of(const ml_op *op, bool transposed, ml_gemv_layout *l) {
     l->items = l->groups * l->blocks;
 
     int64_t rs = stride_of(a, row), cs = stride_of(a, col);
-    if (cs == 1 && (rs != 1 || l->m < 16 || l->k >= 16))
+    l->flip_m = rs < 0;
+    l->flip_k = cs < 0;
+    rs = llabs(rs);
+    cs = llabs(cs);
+    if (cs == 1 && (rs != 1 || l->m < 16 || l->k >= 16)) {
         l->order = ML_GEMV_DOT;
-    else if (rs == 1 && (l->m >= 8 || l->k <= 8))
+    } else if (rs == 1 && (l->m >= 8 || l->k <= 8)) {
         l->order = ML_GEMV_AXPY;
-    else
-        l->order = ML_GEMV_PACK;
+    } else {
+        l->order = cs <= rs || l->m < 8 ? ML_GEMV_DOT : ML_GEMV_AXPY;
+        l->pack = true;
+    }
     cut(l, ml_dtype_size_of(a->dtype));
 
     int64_t block_cols = min64(l->cols, ML_GEMV_COLS);
-    int64_t b_rs = stride_of(b, row), b_cs = stride_of(b, col);
+    int64_t b_rs = l->flip_k ? -stride_of(b, row) : stride_of(b, row), b_cs = stride_of(b, col);
     l->x_run = l->cols == 1 && b_rs == 1;
     if (l->order == ML_GEMV_AXPY) /* any strides, unless its columns would compete for the same cache sets */
         l->x_direct = l->n <= 4 || b_cs == 0 || b_cs % 1024 != 0;
     else /* bf16 rows take an order of their own */
-        l->x_direct = l->x_run && (l->order == ML_GEMV_PACK || a->dtype != ML_BF16);
+        l->x_direct = l->x_run && a->dtype != ML_BF16;
     l->x_direct = l->x_direct && b->dtype == ML_F32 && l->share == 1;
     l->ldx = round_up(l->k, ML_GEMV_X_PAD);
     l->x_stack = !l->x_direct && l->ldx <= ML_GEMV_STACK_X / max64(block_cols, 1) &&

@@ -11,11 +11,11 @@ enum {
     ML_GEMV_X_PAD = 32,          /* K is cut at multiples of this; a packed column has room for as many */
     ML_GEMV_STACK_X = 2048,      /* packed B of at most this many floats lives on the stack of each task */
     ML_GEMV_PANEL_FLOATS = 4096, /* sums a task holds on its stack before the epilogue */
-    ML_GEMV_PACK_FLOATS = 4096   /* block of a strided A that a task holds on its stack as f32 */
+    ML_GEMV_PACK_BYTES = 49152   /* block of a strided A that a task holds on its stack, collected */
 };
 
-/* How A is read: rows contiguous along K, columns contiguous along M, or neither (packed in blocks on the way). */
-typedef enum ml_gemv_order { ML_GEMV_DOT = 0, ML_GEMV_AXPY, ML_GEMV_PACK } ml_gemv_order;
+/* How A is read: by rows along K, or by columns along M. */
+typedef enum ml_gemv_order { ML_GEMV_DOT = 0, ML_GEMV_AXPY } ml_gemv_order;
 
 /* batch = groups * share: the `share` problems of a group multiply the same A, so their columns are put side by side.
  * The share * n columns of a group are taken in blocks of 16; one (group, block) is an item. An item is cut into
@@ -26,6 +26,9 @@ typedef struct ml_gemv_layout {
     int64_t cols, blocks; /* columns of a group; column blocks of a group */
     int64_t items;        /* groups * blocks */
     ml_gemv_order order;
+    bool pack; /* A has gaps in that direction: blocks of it are collected on the way */
+    bool flip_m,
+        flip_k;        /* A lies backwards along M or K: read from its end, with what goes with it (B; out, C, bias) */
     bool skip_product; /* k == 0 or alpha == 0: neither A nor B is read */
     bool x_run;        /* one column, its elements side by side */
     bool x_direct;     /* columns of B are f32 and laid out as the kernel wants them: used where they are */

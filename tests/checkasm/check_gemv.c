@@ -201,16 +201,20 @@ static void check_products(const ml_gemv_impl *impl, bool axpy, ml_dtype dtype, 
 
 /* ---- packing ---- */
 
-static void check_pack_w(const ml_gemv_impl *impl, ml_dtype dtype, layout kind) {
+/* collect: without conversion. */
+static void check_pack_w(const ml_gemv_impl *impl, ml_dtype dtype, layout kind, bool collect) {
     static const int64_t depths[] = {1, 2, 7, 8, 15, 16, 17, 31, 33, 64, 67};
-    check_begin("pack_w %s, %s", ml_dtype_name(dtype), layout_names[kind]);
+    check_begin("%s %s, %s", collect ? "collect" : "pack_w", ml_dtype_name(dtype), layout_names[kind]);
     for (size_t d = 0; d < sizeof depths / sizeof depths[0]; d++) {
         const int64_t rows = check_range(1, 19), k = depths[d];
         matrix src, dst;
         matrix_alloc(&src, dtype, rows, k, kind);
         matrix_fill(&src, (check_values)check_range(0, CHECK_VALUES_COUNT - 1));
-        matrix_alloc(&dst, ML_F32, rows, k, ROWS_APART);
-        impl->pack_w((float *)dst.mat.data, dst.mat.rs, &src.mat, rows, k);
+        matrix_alloc(&dst, collect ? dtype : ML_F32, rows, k, ROWS_APART);
+        if (collect)
+            impl->collect(dst.mat.data, dst.mat.rs, &src.mat, rows, k);
+        else
+            impl->pack_w((float *)dst.mat.data, dst.mat.rs, &src.mat, rows, k);
         for (int64_t i = 0; i < rows; i++) {
             for (int64_t p = 0; p < k; p++) {
                 const double got = matrix_value(&dst.mat, i, p), want = matrix_value(&src.mat, i, p);
@@ -320,7 +324,9 @@ void check_gemv(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
             check_products(impl, true, check_dtypes[d], n);
         }
         for (int kind = 0; kind < LAYOUT_COUNT && impl->pack_w; kind++)
-            check_pack_w(impl, check_dtypes[d], (layout)kind);
+            check_pack_w(impl, check_dtypes[d], (layout)kind, false);
+        for (int kind = 0; kind < LAYOUT_COUNT && impl->collect; kind++)
+            check_pack_w(impl, check_dtypes[d], (layout)kind, true);
     }
     if (impl->store)
         check_store(impl);

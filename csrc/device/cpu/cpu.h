@@ -176,9 +176,10 @@ typedef struct ml_gemv_impl {
     const struct ml_gemv_impl *base; /* has what this table leaves out; NULL: nothing */
     /* Lays out k rows and to.n columns of src from dst, the place of its first column, on. */
     void (*pack_x)(float *dst, const ml_mat *src, int64_t k, ml_gemv_x_layout to);
-    /* dst[i * ld + p] = src(i, p) as f32, i < rows, p < k: blocks of a W that neither kernel can read in place, and X
-     * for "axpy". */
+    /* dst[i * ld + p] = src(i, p) as f32, i < rows, p < k: X for "axpy". */
     void (*pack_w)(float *dst, int64_t ld, const ml_mat *src, int64_t rows, int64_t k);
+    /* The same without conversion, dst an array of src's dtype: blocks of a W that no kernel can read in place. */
+    void (*collect)(void *dst, int64_t ld, const ml_mat *src, int64_t rows, int64_t k);
     void (*store)(const ml_gemv_store *store);
 } ml_gemv_impl;
 

@@ -17,10 +17,11 @@ enum {
     /* The columns that one pass over the rows takes, at most 8, stay in the nearest cache for one k block. */
     DOT_X_FLOATS = 4096,
     DOT_X_COLS = 8,
-    DOT_K_ONE = 16384, /* one column */
-    AXPY_K_ONE = 16,   /* steps of k per pass over the sums: one column */
-    AXPY_K_MANY = 128, /* more columns: the sums cost more than the weights */
-    PACK_ROWS = 16,
+    DOT_K_ONE = 16384,  /* one column */
+    AXPY_K_ONE = 16,    /* steps of k per pass over the sums: one column */
+    AXPY_K_MANY = 128,  /* more columns: the sums cost more than the weights */
+    PACK_DOT_ROWS = 24, /* of a collected block: a multiple of most tiles' rows */
+    PACK_AXPY_ROWS = 192,
     PACK_TASK_FLOATS = 2048,
     PACK_PARALLEL_FLOATS = 8192,
     STREAM_HALF_BYTES = 512 << 10,
@@ -97,12 +98,33 @@ static void add_columns(item *it, const ml_gemm_problem *p, int64_t first, int c
     it->segments[it->n_segments++] = s;
 }
 
+/* The matrix read or written from its last row (by_rows) or column of `count` to its first. */
+static void turn_back(ml_mat *m, bool by_rows, int64_t count) {
+    int64_t *stride = by_rows ? &m->rs : &m->cs;
+    if (m->data)
+        m->data = (char *)m->data + (count - 1) * *stride * (int64_t)ml_dtype_size_of(m->dtype);
+    *stride = -*stride;
+}
+
+static void problem_at(const run *r, int64_t batch, ml_gemm_problem *p) {
+    ml_gemm_problem_at(r->args->op, r->args->plan, batch, p);
+    if (r->l.flip_k && r->l.k > 0) {
+        turn_back(&p->a, false, r->l.k);
+        turn_back(&p->b, true, r->l.k);
+    }
+    if (r->l.flip_m) {
+        ml_mat *along_m[] = {&p->a, &p->out, &p->c_in, &p->bias};
+        for (int i = 0; i < 4; i++)
+            turn_back(along_m[i], true, r->l.m);
+    }
+}
+
 static void item_at(const run *r, int64_t index, item *it) {
     const ml_gemv_layout *l = &r->l;
     int64_t batch = index / l->blocks * l->share;
     int64_t col = index % l->blocks * ML_GEMV_COLS, end = min64(col + ML_GEMV_COLS, l->cols);
     batch += col / l->n;
-    ml_gemm_problem_at(r->args->op, r->args->plan, batch, &it->p);
+    problem_at(r, batch, &it->p);
     it->cols = it->n_segments = 0;
     ml_gemm_problem p = it->p;
     for (int64_t j = col % l->n; col < end; j = 0) {
@@ -110,7 +132,7 @@ static void item_at(const run *r, int64_t index, item *it) {
         add_columns(it, &p, j, cols);
         col += cols;
         if (col < end)
-            ml_gemm_problem_at(r->args->op, r->args->plan, ++batch, &p);
+            problem_at(r, ++batch, &p);
     }
     /* A dimension of one element has no stride. */
     if (l->m == 1)
@@ -174,7 +196,7 @@ static void pack_columns(const run *r, const item *it, const columns *to, int64_
         }
         return;
     }
-    const bool pairs = r->l.order == ML_GEMV_DOT && it->p.a.dtype == ML_BF16;
+    const bool pairs = it->p.a.dtype == ML_BF16;
     if (it->cols == 1 && !pairs) { /* blocks of one column are a run */
         const ml_mat b = mat_at(&it->b[0], k, 0), column = {b.data, 0, b.rs, b.dtype};
         r->base->pack_w(to->x + k, 0, &column, 1, k_end - k);
@@ -221,6 +243,44 @@ static bool streams(const run *r, const ml_mat *a) {
     return r->l.k * size <= STREAM_DOT_ROW && gap >= 0 && gap < 64;
 }
 
+typedef struct collect_plan {
+    ml_gemv_block_fn fn;
+    const float *x;
+    int64_t x_step, k_step; /* floats of X for one step of k; most steps of a block */
+} collect_plan;
+
+/* The sums of one panel whose weights have gaps: block by block of what fits the task's stack, the elements put side by
+ * side as they are, so that the kernels do what they do for weights without gaps. b: all but the block itself. */
+static void collected(const run *r, const item *it, const collect_plan *plan, span s, ml_gemv_block *b) {
+    char packed[ML_GEMV_PACK_BYTES] __attribute__((aligned(64)));
+    const ml_mat *a = &it->p.a;
+    const bool axpy = r->l.order == ML_GEMV_AXPY;
+    const int64_t most = ML_GEMV_PACK_BYTES / (int64_t)ml_dtype_size_of(a->dtype);
+    int64_t rows = PACK_DOT_ROWS, steps = min64(plan->k_step, most / rows / ML_GEMV_X_PAD * ML_GEMV_X_PAD);
+    if (axpy) {
+        steps = min64(plan->k_step, most / PACK_AXPY_ROWS);
+        rows = most / steps;
+    }
+    float *y = b->y;
+    b->w = packed;
+    b->stream = false;
+    for (int64_t row = 0; row < s.rows; row += rows) {
+        b->rows = min64(rows, s.rows - row);
+        b->y = y + row * (axpy ? 1 : b->n);
+        for (int64_t k = s.k; k < s.k_end; k += b->k) {
+            b->k = min64(steps, s.k_end - k);
+            b->x = plan->x + (r->pairs ? k / 2 : k) * plan->x_step;
+            b->accumulate = k > s.k;
+            ml_mat w = mat_at(a, s.row + row, k);
+            if (axpy)
+                w = (ml_mat){w.data, w.cs, w.rs, w.dtype};
+            b->ldw = axpy ? rows : steps;
+            r->base->collect(packed, b->ldw, &w, axpy ? b->k : b->rows, axpy ? b->rows : b->k);
+            plan->fn(b);
+        }
+    }
+}
+
 /* y = the sums of one panel. */
 static void products(const run *r, const item *it, const columns *x, span s, float *y) {
     const ml_mat *a = &it->p.a;
@@ -234,30 +294,16 @@ static void products(const run *r, const item *it, const columns *x, span s, flo
     const int64_t x_step = axpy ? x->rs : n; /* floats of X for one step of k; "dot": within whole blocks */
     ml_gemv_block b = {
         .ldw = axpy ? a->cs : a->rs, .x_rs = x->rs, .x_cs = x->cs, .y = y, .ldy = s.rows, .rows = s.rows, .n = n};
-    if (r->l.order == ML_GEMV_PACK) {
-        float packed[ML_GEMV_PACK_FLOATS];
-        b.w = packed;
-        b.ldw = ML_GEMV_PACK_FLOATS / PACK_ROWS;
-        for (int64_t row = 0; row < s.rows; row += PACK_ROWS) {
-            b.rows = min64(PACK_ROWS, s.rows - row);
-            b.y = y + row * n;
-            for (int64_t k = s.k; k < s.k_end; k += b.k) {
-                b.k = min64(b.ldw, s.k_end - k);
-                b.x = x->x + k * x_step;
-                b.accumulate = k > s.k;
-                ml_mat w = mat_at(a, s.row + row, k);
-                r->base->pack_w(packed, b.ldw, &w, b.rows, b.k);
-                r->base->dot[ML_F32](&b);
-            }
-        }
-        return;
-    }
     b.stream = streams(r, a);
     const int64_t x_floats = (int64_t)(r->pairs ? 2 : 1) * DOT_X_FLOATS; /* k steps of all columns */
     const int64_t step = axpy     ? (n == 1 ? AXPY_K_ONE : AXPY_K_MANY)
                          : n == 1 ? DOT_K_ONE
                                   : x_floats / min64(n, DOT_X_COLS) / ML_GEMV_X_PAD * ML_GEMV_X_PAD;
     const ml_gemv_block_fn fn = axpy ? r->impl->axpy[a->dtype] : r->impl->dot[a->dtype];
+    if (r->l.pack) {
+        collected(r, it, &(const collect_plan){fn, x->x, x_step, step}, s, &b);
+        return;
+    }
     for (int64_t k = s.k; k < s.k_end; k += b.k) {
         ml_mat w = mat_at(a, s.row, k);
         b.w = w.data;
@@ -452,7 +498,7 @@ ml_status ml_cpu_matmul_gemv(const ml_encode_args *args) {
     run r = {.args = args, .impl = args->plan->kernel->impl};
     r.base = r.impl->base ? r.impl->base : r.impl;
     ml_gemv_layout_of(args->op, args->plan->transposed, &r.l);
-    r.pairs = r.impl->pack_pairs != NULL && r.l.order != ML_GEMV_PACK;
+    r.pairs = r.impl->pack_pairs != NULL;
     const ml_gemv_layout *l = &r.l;
     r.pairs_direct = r.pairs && r.impl->pairs_direct && l->order == ML_GEMV_DOT && l->x_run;
     if (l->items == 0 || l->m == 0)

@@ -10,7 +10,7 @@ enum {
     W = 16,                      /* words of a vector */
     BLOCK = ML_GEMV_X_BLOCK / 2, /* words of a block of X, for each column */
     COLS = 8,                    /* most columns of a tile */
-    DOT_GROUP = 48,              /* rows that several parts of the columns pass over: a multiple of every tile's */
+    DOT_GROUP = 48,              /* rows, at least, that several parts of the columns pass over in turn */
     AXPY_AHEAD = 4               /* tiles along a row that are fetched ahead */
 };
 
@@ -223,22 +223,22 @@ AXPY(6)
 AXPY(7)
 AXPY(8)
 #define LIST_N(f) {0, f##_1, f##_2, f##_3, f##_4, f##_5, f##_6, f##_7, f##_8}
+#define ROWS_N(rows) {0, rows(1), rows(2), rows(3), rows(4), rows(5), rows(6), rows(7), rows(8)}
+#define axpy_rows(n) (axpy_vectors(n) * W)
 
 static void dot(const ml_gemv_block *b) {
     static const part_fn by_n[] = LIST_N(dot);
-    all_columns(b, by_n, COLS, DOT_GROUP);
+    static const uint8_t tile_rows[] = ROWS_N(dot_rows);
+    all_columns(b, by_n, tile_rows, COLS, DOT_GROUP);
 }
 
 static void axpy(const ml_gemv_block *b) {
     static const part_fn by_n[] = LIST_N(axpy);
-    all_columns(b, by_n, COLS, 2 * W);
+    static const uint8_t tile_rows[] = ROWS_N(axpy_rows);
+    all_columns(b, by_n, tile_rows, COLS, 1);
 }
 
 /* ---- packing ---- */
-
-static uint16_t element(const ml_mat *x, int64_t p, int j) {
-    return ((const uint16_t *)x->data)[p * x->rs + j * x->cs];
-}
 
 /* Up to 16 words of up to 16 columns from step p on, row by row of src; words[w] has a lane for each column. */
 ML_INLINE void weave(__m512 words[W], const ml_mat *src, int64_t p, int64_t k, int n) {
@@ -273,13 +273,16 @@ static void pack_pairs(float *dst, const ml_mat *src, int64_t k, const ml_gemv_p
             continue;
         }
         for (int j = 0; j < n; j++) {
-            uint16_t words[ML_GEMV_X_BLOCK] = {0};
-            if (src->rs == 1) {
-                memcpy(words, (const uint16_t *)src->data + p + j * src->cs, (size_t)left * 2);
-            } else {
-                for (int64_t i = 0; i < left; i++)
-                    words[i] = element(src, p + i, j);
+            const ml_mat column = {(uint16_t *)src->data + p * src->rs + j * src->cs, 0, src->rs, ML_BF16};
+            uint16_t words[ML_GEMV_X_BLOCK];
+            if (src->rs != 1)
+                ml_collect_16(words, 0, &column, 1, left);
+            const __m512i pairs = _mm512_maskz_loadu_epi16(first(left), src->rs == 1 ? column.data : words);
+            if (to->word == 1) {
+                _mm512_mask_storeu_epi32(dst + j * to->column, (__mmask16)first(used), pairs);
+                continue;
             }
+            _mm512_storeu_si512(words, pairs);
             for (int i = 0; i < used; i++)
                 memcpy(dst + i * to->word + j * to->column, words + 2 * i, 4);
         }

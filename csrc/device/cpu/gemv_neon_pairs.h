@@ -19,7 +19,7 @@ enum {
     H = 2 * VW,                  /* elements of a vector */
     BLOCK = ML_GEMV_X_BLOCK / 2, /* words of a block of X, for each column */
     COLS = 8,                    /* most columns of a tile */
-    DOT_GROUP = 48,              /* rows that several parts of the columns pass over: a multiple of their tiles' */
+    DOT_GROUP = 48,              /* rows, at least, that several parts of the columns pass over in turn */
     AXPY_AHEAD = 4               /* tiles along a row that are fetched ahead */
 };
 
@@ -186,15 +186,19 @@ KERNELS(6)
 KERNELS(7)
 KERNELS(8)
 #define LIST_N(f) {0, f##_1, f##_2, f##_3, f##_4, f##_5, f##_6, f##_7, f##_8}
+#define ROWS_N(rows) {0, rows(1), rows(2), rows(3), rows(4), rows(5), rows(6), rows(7), rows(8)}
+#define axpy_rows(n) (axpy_vectors(n) * W)
 
 static void dot(const ml_gemv_block *b) {
     static const part_fn by_n[] = LIST_N(dot);
-    all_columns(b, by_n, COLS, DOT_GROUP);
+    static const uint8_t tile_rows[] = ROWS_N(dot_rows);
+    all_columns(b, by_n, tile_rows, COLS, DOT_GROUP);
 }
 
 static void axpy(const ml_gemv_block *b) {
     static const part_fn by_n[] = LIST_N(axpy);
-    all_columns(b, by_n, COLS, H);
+    static const uint8_t tile_rows[] = ROWS_N(axpy_rows);
+    all_columns(b, by_n, tile_rows, COLS, 1);
 }
 
 /* ---- packing ---- */

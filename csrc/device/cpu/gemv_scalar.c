@@ -1,5 +1,5 @@
 /* Vector and small-N kernels in plain C: the reference of the vector tiers and what runs where there is none. */
-#include "device/cpu/cpu.h"
+#include "device/cpu/gemv_parts.h"
 
 #include <string.h>
 
@@ -93,10 +93,15 @@ static void pack_w(float *dst, int64_t ld, const ml_mat *src, int64_t rows, int6
         load_run(dst + i * ld, data + i * src->rs * (int64_t)ml_dtype_size_of(src->dtype), src->dtype, src->cs, k);
 }
 
+static void collect(void *dst, int64_t ld, const ml_mat *src, int64_t rows, int64_t k) {
+    ml_collect(dst, ld, src, rows, k);
+}
+
 const ml_gemv_impl ml_gemv_scalar = {
     .dot = {dot_f32, dot_f16, dot_bf16},
     .axpy = {axpy_f32, axpy_f16, axpy_bf16},
     .pack_x = pack_x,
     .pack_w = pack_w,
+    .collect = collect,
     .store = store_block,
 };

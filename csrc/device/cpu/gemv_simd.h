@@ -322,21 +322,30 @@ ML_INLINE void axpy_part(const ml_gemv_block *b, int dt, int n, int64_t row, int
     M(suffix, dt, 2)                                                                                                   \
     M(suffix, dt, 3) M(suffix, dt, 4) M(suffix, dt, 5) M(suffix, dt, 6) M(suffix, dt, 7) M(suffix, dt, 8)
 #define LIST_N(f) {0, f##_1, f##_2, f##_3, f##_4, f##_5, f##_6, f##_7, f##_8}
+#define ROWS_N(rows) {0, rows(1), rows(2), rows(3), rows(4), rows(5), rows(6), rows(7), rows(8)}
 #else
 #define FROM_2(M, suffix, dt) M(suffix, dt, 2) M(suffix, dt, 3) M(suffix, dt, 4)
 #define LIST_N(f) {0, f##_1, f##_2, f##_3, f##_4}
+#define ROWS_N(rows) {0, rows(1), rows(2), rows(3), rows(4)}
 #endif
 #define KERNELS(suffix, dt)                                                                                            \
     FROM_2(DOT_N, suffix, dt)                                                                                          \
     FROM_2(AXPY_N, suffix, dt)                                                                                         \
     static void dot_##suffix(const ml_gemv_block *b) {                                                                 \
         static const part_fn by_n[] = LIST_N(dot_##suffix);                                                            \
-        all_columns(b, by_n, DOT_COLS, 48); /* a multiple of every tile's rows */                                      \
+        static const uint8_t tile_rows[] = ROWS_N(rows_##suffix);                                                      \
+        all_columns(b, by_n, tile_rows, DOT_COLS, DOT_GROUP);                                                          \
     }                                                                                                                  \
     static void axpy_##suffix(const ml_gemv_block *b) {                                                                \
         static const part_fn by_n[] = LIST_N(axpy_##suffix);                                                           \
-        all_columns(b, by_n, AXPY_COLS, axpy_vectors(AXPY_COLS) * W);                                                  \
+        static const uint8_t tile_rows[] = ROWS_N(axpy_rows);                                                          \
+        all_columns(b, by_n, tile_rows, AXPY_COLS, 1);                                                                 \
     }
+enum { DOT_GROUP = 48 };
+#define rows_f32(n) dot_rows(ML_F32, n)
+#define rows_f16(n) dot_rows(ML_F16, n)
+#define rows_bf16(n) dot_rows(ML_BF16, n)
+#define axpy_rows(n) (axpy_vectors(n) * W)
 #ifndef ML_GEMV_OWN_F32_1
 DOT_N(f32, ML_F32, 1)
 #endif
@@ -371,17 +380,17 @@ static void load_run(float *dst, const void *src, ml_dtype dt, int64_t stride, i
             load_unit(dst, src, ML_BF16, n);
         return;
     }
-    const float *f = src;
-    const uint16_t *h = src;
     if (dt == ML_F32) {
-        for (int64_t i = 0; i < n; i++)
-            dst[i] = f[i * stride];
-    } else if (dt == ML_F16) {
-        for (int64_t i = 0; i < n; i++)
-            dst[i] = ml_half_to_float(h[i * stride]);
-    } else {
-        for (int64_t i = 0; i < n; i++)
-            dst[i] = ml_bfloat_to_float(h[i * stride]);
+        ml_collect_32(dst, 0, &(const ml_mat){(void *)(uintptr_t)src, 0, stride, dt}, 1, n);
+        return;
+    }
+    enum { CHUNK = 64 };
+    for (int64_t i = 0; i < n; i += CHUNK) {
+        uint16_t raw[CHUNK];
+        const int64_t count = n - i < CHUNK ? n - i : CHUNK;
+        const void *from = at(src, (int)dt, i * stride);
+        ml_collect_16(raw, 0, &(const ml_mat){(void *)(uintptr_t)from, 0, stride, dt}, 1, count);
+        load_unit(dst + i, raw, dt == ML_F16 ? ML_F16 : ML_BF16, count);
     }
 }
 
@@ -478,11 +487,16 @@ static void pack_w(float *dst, int64_t ld, const ml_mat *src, int64_t rows, int6
         load_run(dst + i * ld, at(src->data, (int)src->dtype, i * src->rs), src->dtype, src->cs, k);
 }
 
+static void collect(void *dst, int64_t ld, const ml_mat *src, int64_t rows, int64_t k) {
+    ml_collect(dst, ld, src, rows, k);
+}
+
 const ml_gemv_impl ML_GEMV_IMPL = {
     .dot = {dot_f32, dot_f16, dot_bf16},
     .axpy = {axpy_f32, axpy_f16, axpy_bf16},
     .pack_x = pack_x,
     .pack_w = pack_w,
+    .collect = collect,
     .store = store_block,
 };
 
