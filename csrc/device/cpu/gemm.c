@@ -31,6 +31,9 @@
 #define IN_PLACE_MAX_STRIPS 2
 #define IN_PLACE_MAX_BYTES 262144
 
+/* Of so many problems nobody needs a part: each may lie as its result is stored best. */
+#define MANY_PROBLEMS 8
+
 #define LINE 64 /* bytes of a cache line */
 /* Lines so far apart share a set of L1 (64 sets everywhere but on a few cores that have more), which holds 8 or so:
  * with panels of B and rows of C in between, this many of one stride live side by side. */
@@ -114,11 +117,14 @@ static void load_problem(const gemm_run *run, int64_t batch, ml_gemm_problem *p)
 }
 
 /* The short side of a skinny problem becomes the rows, because A is what is kept packed; otherwise rows are what gives
- * the tiles unit-stride rows in out. */
-static bool want_flip(const ml_gemm_problem *p, const ml_plan *plan) {
+ * the tiles unit-stride rows in out, and in a batch of problems any side of which may be kept packed. */
+static bool want_flip(const ml_gemm_problem *p, const ml_plan *plan, int64_t batch) {
     if (plan->panels != ML_PANELS_OF_NONE) /* problems come as the plan is oriented */
         return (plan->panels == ML_PANELS_OF_B) == plan->transposed;
-    if (ml_gemm_is_skinny(p->m, p->n, p->k, plan->block.mc))
+    const int64_t small = min64(p->m, p->n), large = max64(p->m, p->n);
+    const bool either =
+        batch >= MANY_PROBLEMS && small >= 2 * plan->kernel->nr && large + plan->kernel->mr <= plan->block.mc;
+    if (!either && ml_gemm_is_skinny(p->m, p->n, p->k, plan->block.mc))
         return p->n < p->m;
     return p->out.rs == 1 && p->out.cs != 1;
 }
@@ -515,7 +521,7 @@ ml_status ml_cpu_matmul_mlx(const ml_encode_args *args) {
     run.flipped = false;
     run.prepacked = args->panels;
     load_problem(&run, 0, &run.problem);
-    run.flipped = want_flip(&run.problem, args->plan);
+    run.flipped = want_flip(&run.problem, args->plan, params->batch);
     if (run.flipped)
         load_problem(&run, 0, &run.problem);
     run.k = run.problem.k;

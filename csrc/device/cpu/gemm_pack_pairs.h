@@ -3,15 +3,31 @@
  * step. No value is converted. Defines pack_pairs and, without OWN_PANELS, pack_a and pack_b; included after
  * gemm_vector.h or gemm_epilogue.h by a tier that has defined
  *
- *   v_pairs(lo, hi, n)   n <= VW words of the bf16 at lo and hi, zeros above; nothing beyond is read */
+ *   v_pairs(lo, hi, n)   n <= VW words of the bf16 at lo and hi, zeros above; nothing beyond is read
+ *
+ * and may define, with V_PAIRS_STRIDED, v_pairs_apart and v_pairs_back: the same with every other bf16, and with bf16
+ * that lie backwards. */
 #include "device/cpu/gemm_pack_parts.h"
 
-/* Element i runs along memory: two steps are woven into one row of words. hi of a lone last step is a row of zeros. */
-ALWAYS_INLINE void pack_pair_row(float *dst, const char *lo, const char *hi, int64_t count, const int width,
+typedef struct pair_row {
+    int64_t count, stride; /* 1, 2 or -1 */
+} pair_row;
+
+/* Element i runs along memory, or at a stride of 2 or -1: two steps are woven into one row of words. hi of a lone last
+ * step is a row of zeros. */
+ALWAYS_INLINE void pack_pair_row(float *dst, const char *lo, const char *hi, const pair_row *row, const int width,
                                  bool last) {
+    const int64_t count = row->count;
     ML_UNROLL for (int j = 0; j < width; j += VW) {
         int lanes = count - j > VW ? VW : count > j ? (int)(count - j) : 0;
-        vf v = v_pairs(lo + j * 2, hi + j * 2, lanes);
+        const char *at[2] = {lo + j * row->stride * 2, hi + j * row->stride * 2};
+#ifdef V_PAIRS_STRIDED
+        vf v = row->stride == 1   ? v_pairs(at[0], at[1], lanes)
+               : row->stride == 2 ? v_pairs_apart(at[0], at[1], lanes)
+                                  : v_pairs_back(at[0], at[1], lanes);
+#else
+        vf v = v_pairs(at[0], at[1], lanes);
+#endif
         /* A narrow width stores whole vectors too: the next row overwrites what is too much. The last row must not. */
         if (width - j >= VW || !last)
             v_store(dst + j, v);
@@ -20,16 +36,17 @@ ALWAYS_INLINE void pack_pair_row(float *dst, const char *lo, const char *hi, int
     }
 }
 
-ALWAYS_INLINE void pack_along_width(float *dst, const ml_mat *x, int64_t count, int64_t k, const int width) {
-    static const uint16_t zeros[PACK_WIDTH];
-    const char *src = x->data;
+ALWAYS_INLINE void pack_along_width(float *dst, const ml_mat *x, int64_t count, int64_t k, const int width,
+                                    const int stride) {
+    static const uint16_t zeros[2 * PACK_WIDTH];
+    const char *src = x->data, *none = (const char *)(stride < 0 ? zeros + 2 * PACK_WIDTH - 1 : zeros);
     const int64_t step = x->cs * 2;
     for (int64_t p = 0; p < k; p += 2, src += 2 * step, dst += width) {
-        const char *hi = p + 1 < k ? src + step : (const char *)zeros;
+        const char *hi = p + 1 < k ? src + step : none;
         if (count == width)
-            pack_pair_row(dst, src, hi, width, width, p + 2 >= k);
+            pack_pair_row(dst, src, hi, &(const pair_row){width, stride}, width, p + 2 >= k);
         else
-            pack_pair_row(dst, src, hi, count, width, p + 2 >= k);
+            pack_pair_row(dst, src, hi, &(const pair_row){count, stride}, width, p + 2 >= k);
     }
 }
 
@@ -45,7 +62,8 @@ ALWAYS_INLINE void pack_gather(float *dst, const ml_mat *x, int64_t count, int64
                 memset(both[1], 0, sizeof both[1]);
             for (int64_t s = 0; s < 2 && p + s < k; s++)
                 collect(both[s], src + s * cs, count, x->rs, width, ML_BF16);
-            pack_pair_row(dst, (const char *)both[0], (const char *)both[1], count, width, p + 2 >= k);
+            pack_pair_row(dst, (const char *)both[0], (const char *)both[1], &(const pair_row){count, 1}, width,
+                          p + 2 >= k);
         }
         return;
     }
@@ -77,7 +95,13 @@ ALWAYS_INLINE void pack_pairs(float *dst, const ml_mat *x, int64_t count, int64_
             pack_gather(dst + words * width, &rest, count, 1, width);
         }
     } else if (x->rs == 1 || count == 1) {
-        pack_along_width(dst, x, count, k, width);
+        pack_along_width(dst, x, count, k, width, 1);
+#ifdef V_PAIRS_STRIDED
+    } else if (x->rs == 2) {
+        pack_along_width(dst, x, count, k, width, 2);
+    } else if (x->rs == -1) {
+        pack_along_width(dst, x, count, k, width, -1);
+#endif
     } else {
         pack_gather(dst, x, count, k, width);
     }
