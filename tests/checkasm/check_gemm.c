@@ -172,7 +172,8 @@ static void make_rows(tile_case *t) {
 
 static void case_alloc(tile_case *t) {
     const int64_t mr = t->impl->mr, nr = t->impl->nr, size = (int64_t)sizeof(float);
-    t->sums = check_rand() % 2 ? SUMS_NONE : (sums)check_range(0, SUMS_COUNT - 1);
+    const bool plain = check_rand() % 4 == 0; /* the sums are the result, or are added to what out holds */
+    t->sums = plain || check_rand() % 2 ? SUMS_NONE : (sums)check_range(0, SUMS_COUNT - 1);
     bool in_place = t->n == nr && t->impl->k_pack == 1 && check_rand() % 2;
     t->tile = (ml_ukr_tile){.m = t->m, .n = t->n, .alpha = 1.0f, .b_stride = in_place ? nr + check_range(0, 9) : nr};
 
@@ -203,13 +204,13 @@ static void case_alloc(tile_case *t) {
     t->tile.acc_load = t->sums == SUMS_LOAD || t->sums == SUMS_LOAD_STORE;
     t->tile.acc_store = t->sums == SUMS_STORE || t->sums == SUMS_LOAD_STORE;
 
-    layout out_layout = check_rand() % 2 ? ROWS_APART : (layout)check_range(0, LAYOUT_COUNT - 1);
-    matrix_alloc(&t->out, check_dtypes[check_range(0, 2)], t->m, t->n, out_layout);
+    layout out_layout = plain || check_rand() % 2 ? ROWS_APART : (layout)check_range(0, LAYOUT_COUNT - 1);
+    matrix_alloc(&t->out, check_dtypes[plain ? 0 : check_range(0, 2)], t->m, t->n, out_layout);
     t->tile.out = t->out.mat;
 
     /* c: none, another matrix, out itself, one row or column or number for all. */
     t->aliased = false;
-    int kind = (int)check_range(0, 5);
+    int kind = (int)check_range(0, plain ? 1 : 5);
     matrix_alloc(&t->c, check_dtypes[check_range(0, 2)], t->m, t->n, (layout)check_range(0, LAYOUT_COUNT - 1));
     matrix_alloc(&t->c_copy, t->out.mat.dtype, t->m, t->n, ROWS);
     matrix_fill(&t->c, t->values);
@@ -229,18 +230,18 @@ static void case_alloc(tile_case *t) {
                        ml_dtype_size_of(t->out.mat.dtype));
         t->c_before = t->c_copy.mat;
     }
-    t->tile.beta = check_rand() % 2 ? 1.0f : (float)check_range(-3, 3);
-    t->tile.alpha = check_rand() % 2 ? 1.0f : (float)check_range(-3, 3) * 0.5f;
+    t->tile.beta = plain || check_rand() % 2 ? 1.0f : (float)check_range(-3, 3);
+    t->tile.alpha = plain || check_rand() % 2 ? 1.0f : (float)check_range(-3, 3) * 0.5f;
 
     matrix_alloc(&t->bias, check_dtypes[check_range(0, 2)], t->m, t->n, (layout)check_range(0, LAYOUT_COUNT - 1));
     matrix_fill(&t->bias, t->values);
-    int bias = (int)check_range(0, 3);
+    int bias = plain ? 0 : (int)check_range(0, 3);
     if (bias > 0) {
         t->tile.bias = t->bias.mat;
         t->tile.bias.rs = bias == 1 ? 0 : t->tile.bias.rs;
         t->tile.bias.cs = bias == 2 ? 0 : t->tile.bias.cs;
     }
-    t->tile.activation = check_rand() % 2 ? ML_ACT_NONE : (ml_activation)check_range(0, ML_ACT_RELU);
+    t->tile.activation = plain || check_rand() % 2 ? ML_ACT_NONE : (ml_activation)check_range(0, ML_ACT_RELU);
 }
 
 static void case_free(tile_case *t) {

@@ -221,8 +221,8 @@ bool check_close(double got, double want, double bound) {
         return true;
     if (isnan(got) || isnan(want) || isinf(want))
         return false;
-    if (isinf(got)) /* right when a value within the bound rounds up to infinity in f16 */
-        return fabs(want) + bound >= 65519.0 && (got > 0.0) == (want > 0.0);
+    if (isinf(got)) /* right when a value within the bound rounds to that infinity in f16 */
+        return (got > 0.0 ? want : -want) + bound >= 65519.0;
     return fabs(got - want) <= bound;
 }
 
