@@ -6,8 +6,8 @@
 #include "core/op.h"
 
 typedef enum ml_gemm_scheme {
-    ML_GEMM_PANEL,  /* A is packed whole; each task packs one panel of B at a time and uses it at once */
-    ML_GEMM_BLOCKED /* five loops: per k block, shared slabs of A and B are packed, then tiles of C are computed */
+    ML_GEMM_PANEL,  /* A whole, packed or in place; each task packs one panel of B at a time and uses it at once */
+    ML_GEMM_BLOCKED /* five loops: per k block, slabs of what needs it are packed, then tiles of C are computed */
 } ml_gemm_scheme;
 
 /* Everything but `threads` and the sizes that follow from it depends on shape, dtype and blocking only, and the

@@ -95,9 +95,8 @@ class Library:
     """The kernels of MSL source.
 
     source: the text, or a path object of a file. macros: values of preprocessor macros. include_dirs: searched for
-    #include "..." after the file's own folder. device: None or "metal". strict: refuse what Apple's compiler refuses
-    (needs clang). Errors: CompileError with the lines of the source, or without a C++ compiler; DeviceError where the
-    cache folder cannot be used, or strict has no clang. The source is parsed here;
+    #include "..." after the file's own folder. device: None or "metal". Errors: CompileError with the lines of the
+    source, or without a C++ compiler; DeviceError where the cache folder cannot be used. The source is parsed here;
     bodies are compiled by function().
 
     >>> import metallic as ml, numpy as np
@@ -120,7 +119,6 @@ class Library:
         macros: Mapping[str, str] | None = None,
         include_dirs: Sequence[str] = (),
         device: str | None = None,
-        strict: bool = False,
     ) -> None:
         if device not in (None, "metal"):
             raise DeviceError(f"Library: device {device!r} runs no Metal kernels; 'metal' does")
@@ -138,7 +136,7 @@ class Library:
             [types.macro(key, value) for key, value in (macros or {}).items()],
             [os.fspath(folder) for folder in include_dirs],
             _settings.checked(),
-            strict or _settings.strict,
+            _settings.strict,
         )
 
     @property

@@ -221,13 +221,6 @@ def test_ordinary_mode_takes_what_only_strict_mode_refuses():
     _core._MetalLibrary("float f(float *p) { return *p; }\nkernel void k() {}", "user.metal", [], [], False, False)
 
 
-def test_the_option_of_a_library():
-    source = HEAD + kernel("double d = 1; x[0] = d;")
-    assert ml.metal.Library(source).function_names == ["k"]
-    with pytest.raises(ml.CompileError, match=r"program_source:.*double"):
-        ml.metal.Library(source, strict=True)
-
-
 @pytest.mark.parametrize(
     "source",
     [

@@ -1,8 +1,9 @@
 /* The tiled GEMM, backend "mlx": drivers around the micro-kernels of a tier.
  *
  * The blocked scheme is the five-loop algorithm of Goto and van de Geijn ("Anatomy of High-Performance Matrix
- * Multiplication", 2008) as arranged by BLIS (Van Zee and van de Geijn, 2015), with both operands packed by all threads
- * together before they compute together; the panel scheme keeps all of A packed and streams B past it. docs/gemm.md.
+ * Multiplication", 2008) as arranged by BLIS (Van Zee and van de Geijn, 2015), with the operands
+ * that need it packed by all threads together before they compute together; the panel scheme keeps all of A at hand,
+ * packed or where it lies, and streams B past it. docs/gemm.md.
  *
  * Every element of the result is a sum over k blocks, in order, of a sum over k, in order. Where blocks are cut depends
  * on k and the plan only, so any split of rows and columns over threads gives the same bits. */
@@ -44,7 +45,7 @@ typedef struct gemm_run {
     const ml_encode_args *args;
     const ml_gemm_impl *impl;
     ml_gemm_layout layout;
-    ml_gemm_problem problem; /* the one at work; PANEL with private A: unused, tasks load their own */
+    ml_gemm_problem problem; /* the one at work; PANEL with private A: the first, whose strides hold for all */
     int64_t m, n, k;         /* of every problem, as oriented */
     int64_t k_unit;
     bool flipped;

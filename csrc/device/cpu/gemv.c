@@ -2,8 +2,8 @@
  *
  * dispatch/gemv_layout.h cuts the work. A task takes rows of one item (or a few small items whole) in panels: the sums
  * of a panel are formed in f32, then the epilogue stores them. When M is too short to feed threads, K is cut too and
- * the partial sums are added in order afterwards. The columns are f32 and contiguous where a kernel sees them: used in
- * place, or packed on the task's stack or, once for all tasks, in scratch.
+ * the partial sums are added in order afterwards. The columns are used in place where a kernel can read them
+ * there, else packed on the task's stack or, once for all tasks, in scratch.
  *
  * Tasks are dealt out in contiguous runs, one run for each worker, so that a worker streams through memory and finds
  * its part of the weights in its own cache when the same call comes again; who has finished takes tasks from the

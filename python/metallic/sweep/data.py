@@ -32,10 +32,9 @@ def huge_pages(size: int, arrays: int) -> Allocate:
     """
     if not hasattr(mmap, "MADV_HUGEPAGE"):
         return np.empty
-    private = (
-        mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    )  # shared memory, the default, has huge pages of a setting of its own
-    memory = mmap.mmap(-1, size + arrays * (PAGE + OFFSET) + 2 * HUGE_PAGE, flags=private)
+    # Shared memory, the default, has huge pages by a setting of its own only.
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    memory = mmap.mmap(-1, size + arrays * (PAGE + OFFSET) + 2 * HUGE_PAGE, flags=flags)
     memory.madvise(mmap.MADV_HUGEPAGE)
     block = np.frombuffer(memory, np.uint8)
     begin = -block.ctypes.data % HUGE_PAGE
