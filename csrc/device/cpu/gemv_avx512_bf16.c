@@ -84,7 +84,8 @@ static inline __m512 line_madd(__m512i w, __m512i x, __m512 acc) {
     return madd(w, x, acc);
 }
 static inline __m512 line_madd_part(__m512i w, __m512i x, __m512 acc, __mmask16 words) {
-    return _mm512_mask_dpbf16_ps(acc, words, (__m512bh)w, (__m512bh)x);
+    /* Not _mm512_mask_dpbf16_ps, which gcc 12 gets wrong at -O1. */
+    return _mm512_mask_blend_ps(words, acc, madd(w, x, acc));
 }
 
 static void dot_1(const ml_gemv_block *b, int64_t row, int64_t end, int col) {
