@@ -55,7 +55,6 @@ if [ -n "$short" ]; then
     tests=()
     for name in api errors interop matmul operators sdpa softmax tensor threads; do tests+=("tests/test_$name.py"); done
 fi
-# CPython's own allocator hides overruns inside its arenas. Without it the counts of test_nothing_leaks swing by some KiB:
-# that test belongs to the ordinary run.
+# CPython's own allocator hides overruns inside its arenas.
 LD_PRELOAD=$preload PYTHONPATH=$packages ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
-    python -m pytest -rs -p no:cacheprovider -k "not nothing_leaks" "${tests[@]}"
+    python -m pytest -rs -p no:cacheprovider "${tests[@]}"
