@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--backends",
         metavar="LIST",
-        help="of auto, mlx, mps, gemv; for softmax auto, vec, block; for attention auto, vector, tiled, composed"
-        " (default: the suite's)",
+        help="of auto, mlx, mps, gemv, prepack (auto with ml.prepack(b)); for softmax auto, vec, block; for attention"
+        " auto, vector, tiled, composed (default: the suite's)",
     )
     add("--prefs", action="append", default=[], metavar="KEY=V1,V2",
         help="a preference and its values; repeated, every combination is measured")  # fmt: skip

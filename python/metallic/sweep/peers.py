@@ -40,7 +40,8 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """How the library is asked to do it: only this package has a choice."""
+    """How the library is asked to do it: only this package has a choice. Backend "prepack" is "auto" with b from
+    ml.prepack."""
 
     backend: str = ""
     prefs: tuple[tuple[str, str], ...] = ()
@@ -69,10 +70,12 @@ class Metallic:
         if case.op in OTHERS:
             return OTHERS[case.op].metallic(self, case, dtype, inputs, choice)
         ml = self.ml
-        forced = choice.backend not in ("", "auto")
+        forced = choice.backend not in ("", "auto", "prepack")
         ctx = self._context(choice.prefs, forced)
         x = {name: ml.array(array, dtype=self.dtypes[dtype], device=self.device) for name, array in inputs.items()}
         a, b = (x[name][..., :: case.step] if case.step != 1 else x[name] for name in "ab")
+        if choice.backend == "prepack":
+            b = ml.prepack(b)
         out = ml.empty(case.out_shape(), self.dtypes[dtype], device=self.device)
         kwargs: dict[str, Any] = {"out": out, "ctx": ctx}
         if case.transpose_a:
@@ -172,7 +175,8 @@ class Torch:
 
 
 class OnnxRuntime:
-    """ONNX Runtime's CPU provider: one node with b as an initializer, as exported models have it, bound buffers."""
+    """ONNX Runtime's CPU provider: one node with b as an initializer, as exported models have it: packed before
+    the first call. Bound buffers."""
 
     name = "onnxruntime"
 
