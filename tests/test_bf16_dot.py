@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import metallic as ml
+from attention_parity import sdpa_reference
 from metallic import _core
 from parity import BF16, assert_close, random_array, reference_matmul, wide
 
@@ -102,3 +103,53 @@ def test_denormals(backend):
     fast, _ = run(a, b, "fast", backend)
     assert (np.abs(wide(fast) - 3 * 2.0**-128) <= 3 * 2.0**-126).all()
     assert (wide(run(a, b, "high", backend)[0]) == 3 * 2.0**-128).all()
+
+
+# ---- attention: the product of queries and keys ----------------------------------------------------------------------
+
+
+def choose_attention(prefs=None, **case):
+    row = {"op": "sdpa", "family": "tiled", "dtypes": ["float32", "float16", "bfloat16"], "supports": "all"}
+    rows = [
+        {**row, "name": "f32", "rank": 20},
+        {**row, "name": "dot", "rank": 30, "supports": [*ATTENTION, "bf16_dot"]},
+    ]
+    case = {"heads_q": 14, "heads_kv": 2, "len_q": 64, "len_k": 64, **case}
+    return _core._select("sdpa", case, {"device": "cpu", "kernels": rows}, prefs or {})["kernel"]
+
+
+ATTENTION = ["any_strides", "mixed_dtypes", "causal", "mask", "window", "sinks", "softcap"]
+
+
+def test_attention_multiplies_pairs_only_of_bfloat16():
+    assert choose_attention(dtype="bfloat16") == "dot"
+    assert choose_attention({"precision": "high"}, dtype="bfloat16") == "f32"
+    assert choose_attention(dtype="float16") == choose_attention(dtype="float32") == "f32"
+    assert choose_attention(dtypes={"q": "bfloat16", "k": "bfloat16", "v": "float32", "out": "float32"}) == "dot"
+    for q, k in [("bfloat16", "float16"), ("float16", "bfloat16"), ("bfloat16", "float32")]:
+        assert choose_attention(dtypes={"q": q, "k": k, "v": "bfloat16", "out": "float32"}) == "f32"
+
+
+def attention_dots():
+    return [r["name"] for r in ml.kernels("sdpa", "cpu") if "bf16_dot" in r["supports"] and r["available"]]
+
+
+@pytest.mark.skipif(not attention_dots(), reason="this CPU has no attention by dot products of bfloat16")
+def test_attention_keeps_f32_with_high_precision():
+    """Denormal queries count as zero in the fast kernel, and as what they are with high precision."""
+    rng = np.random.default_rng(3)
+    scale = 2.0**88
+    q = random_array(rng, (1, 4, 40, 33), BF16, 2.0**-128)
+    k = random_array(rng, (1, 2, 70, 33), BF16, 2.0**40)
+    v = random_array(rng, (1, 2, 70, 64), BF16)
+    flushed = np.where(np.abs(wide(q)) < 2.0**-126, 0, wide(q)).astype(BF16)
+    results = []
+    for precision, queries in (("high", q), ("fast", flushed)):
+        context = ml.Context("cpu", precision=precision)
+        with ml.profile() as profile:
+            got = ml.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, variant="tiled", ctx=context)
+        assert (profile.records[-1]["impl"].split("/")[1] in attention_dots()) == (precision == "fast")
+        value, error = sdpa_reference(queries, k, v, is_causal=True, scale=scale)
+        assert_close(np.asarray(got), value, error)
+        results.append(value)
+    assert np.abs(results[0] - results[1]).max() > 0.01, "the data must tell the two apart"

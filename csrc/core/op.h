@@ -187,7 +187,7 @@ enum {
     ML_CASE_SAME_DTYPE = 1 << 8, /* copy; attention: of keys and values */
     ML_CASE_TRANSPOSE = 1 << 9,  /* copy: source and destination run along different dims */
     ML_CASE_INTEGER = 1 << 10,   /* binary: computed in int */
-    ML_CASE_BF16_DOT = 1 << 11,  /* matmul: a and b are bf16, and their denormals may be flushed */
+    ML_CASE_BF16_DOT = 1 << 11,  /* matmul, attention: a and b, q and k are bf16 and may lose their denormals */
     ML_CASE_PRODUCT = 1 << 12,   /* matmul: k and alpha are not 0, and c is out where there is one */
     ML_CASE_F16_DOT = 1 << 13    /* matmul: a and b are f16 */
 };

@@ -158,6 +158,6 @@ void ml_plan_cost(const ml_op *op, const ml_caps *caps, ml_plan *plan) {
     if (caps->flops_f32 > 0)
         compute_us = (double)plan->flops / ((double)caps->flops_f32 * 1e3);
     if (plan->kernel && (plan->kernel->supports & ML_SUP_BF16_DOT) != 0)
-        compute_us /= 2;
+        compute_us *= op->kind == ML_OP_SDPA ? 0.75 : 0.5; /* of attention: one product of two */
     plan->predicted_us = (memory_us > compute_us ? memory_us : compute_us) + (double)caps->dispatch_us;
 }

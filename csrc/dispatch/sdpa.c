@@ -56,6 +56,9 @@ ml_status ml_plan_sdpa(const ml_op *op, const ml_caps *caps, const ml_prefs *pre
         ml_need need = need_of(op, wanted);
         if (caps->device != ML_DEVICE_CPU)
             need.cases = ml_gpu_sdpa_cases(op);
+        else if (op->in[ML_IN_Q].dtype == ML_BF16 && op->in[ML_IN_K].dtype == ML_BF16 &&
+                 prefs->precision != ML_PRECISION_HIGH)
+            need.cases = ML_CASE_BF16_DOT;
         plan->kernel = ml_find_kernel(caps, prefs, &need, &why_not);
         if (plan->kernel)
             break;

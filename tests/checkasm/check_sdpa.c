@@ -40,11 +40,36 @@ static double row_value(const strided *r, int64_t i) {
     return ml_load_element(r->at.dtype, (char *)r->at.data + i * r->at.stride * (int64_t)ml_dtype_size_of(r->at.dtype));
 }
 
+/* Element d of row i of queries as load_query lays them out. */
+static double query_at(const ml_sdpa_impl *impl, const check_buffer *q, int i, int64_t d) {
+    const int64_t w = d / impl->k_pack;
+    const unsigned char *word = q->data + (w / LINE * LINE * impl->mr + i * LINE + w % LINE) * 4;
+    return impl->k_pack == 1 ? ml_load_element(ML_F32, word) : ml_load_element(ML_BF16, word + d % 2 * 2);
+}
+
 /* ---- rows ---- */
+
+static void check_query(const ml_sdpa_impl *impl, const strided *r) {
+    const int64_t n = r->at.n, words = (n + impl->k_pack - 1) / impl->k_pack, lines = (words + LINE - 1) / LINE;
+    check_buffer q;
+    check_begin("load_query %s, %lld elements %lld apart", ml_dtype_name(r->at.dtype), (long long)n,
+                (long long)r->at.stride);
+    check_alloc(&q, sizeof(float) * (size_t)((lines - 1) * LINE * impl->mr + LINE), 64);
+    memset(q.data, 0x55, q.bytes);
+    impl->load_query(floats(&q), &r->at, 0.5f);
+    for (int64_t d = 0; d < words * impl->k_pack; d++) {
+        const double got = query_at(impl, &q, 0, d), value = d < n ? row_value(r, d) : 0.0;
+        const double want = impl->k_pack == 1 ? (double)((float)value * 0.5f) : value;
+        if (!check_same(got, want))
+            check_fail("element %lld: %g, not %g", (long long)d, got, want);
+    }
+    check_guards(&q, "query");
+    check_free(&q);
+}
 
 static void check_row(const ml_sdpa_impl *impl, ml_dtype dtype, int64_t n, int64_t stride) {
     strided r;
-    check_buffer f32, q;
+    check_buffer f32;
     row_alloc(&r, dtype, n, stride);
     check_alloc(&f32, sizeof(float) * (size_t)n, 4);
     check_begin("load %s, %lld elements %lld apart", ml_dtype_name(dtype), (long long)n, (long long)stride);
@@ -54,18 +79,8 @@ static void check_row(const ml_sdpa_impl *impl, ml_dtype dtype, int64_t n, int64
             check_fail("element %lld: %g, not %g", (long long)i, (double)floats(&f32)[i], row_value(&r, i));
     check_guards(&f32, "result");
 
-    const int64_t lines = (n + LINE - 1) / LINE;
-    check_begin("load_query %s, %lld elements %lld apart", ml_dtype_name(dtype), (long long)n, (long long)stride);
-    check_alloc(&q, sizeof(float) * (size_t)((lines - 1) * LINE * impl->mr + LINE), 64);
-    memset(q.data, 0x55, q.bytes);
-    impl->load_query(floats(&q), &r.at, 0.5f);
-    for (int64_t i = 0; i < (n + 7) / 8 * 8; i++) {
-        const double got = (double)floats(&q)[i / LINE * LINE * impl->mr + i % LINE];
-        const double want = i < n ? (double)((float)row_value(&r, i) * 0.5f) : 0.0;
-        if (i < n && !check_same(got, want))
-            check_fail("element %lld: %g, not %g", (long long)i, got, want);
-    }
-    check_guards(&q, "query");
+    if (impl->k_pack == 1 || dtype == ML_BF16)
+        check_query(impl, &r);
 
     check_begin("store %s, %lld elements %lld apart", ml_dtype_name(dtype), (long long)n, (long long)stride);
     strided out;
@@ -77,7 +92,6 @@ static void check_row(const ml_sdpa_impl *impl, ml_dtype dtype, int64_t n, int64
             check_fail("element %lld: %g, not %g", (long long)i, row_value(&out, i), want);
     }
     check_guards(&out.buffer, "result");
-    check_free(&q);
     check_free(&f32);
     check_free(&r.buffer);
     check_free(&out.buffer);
@@ -85,18 +99,19 @@ static void check_row(const ml_sdpa_impl *impl, ml_dtype dtype, int64_t n, int64
 
 /* ---- scores ---- */
 
-/* Queries of a strip as load_query lays them out; q(i, d). */
+/* Queries of a strip as load_query lays them out. */
 static void fill_queries(const ml_sdpa_impl *impl, check_buffer *q, int64_t dim, check_values values) {
-    const int64_t lines = (dim + LINE - 1) / LINE;
-    check_alloc(q, sizeof(float) * (size_t)(lines * LINE * impl->mr), 64);
-    check_fill(ML_F32, q->data, lines * LINE * impl->mr, 1, values);
-    for (int64_t d = dim; d < lines * LINE; d++)
+    const int64_t words = (dim + impl->k_pack - 1) / impl->k_pack, lines = (words + LINE - 1) / LINE;
+    const int64_t count = lines * LINE * impl->mr;
+    check_alloc(q, sizeof(float) * (size_t)count, 64);
+    memset(q->data, 0, q->bytes);
+    check_fill(impl->k_pack == 1 ? ML_F32 : ML_BF16, q->data, count * impl->k_pack, 1, values);
+    for (int64_t d = dim; d < lines * LINE * impl->k_pack; d++) {
+        const int64_t w = d / impl->k_pack;
         for (int i = 0; i < impl->mr; i++)
-            floats(q)[d / LINE * LINE * impl->mr + i * LINE + d % LINE] = 0.0f;
-}
-
-static double query_at(const ml_sdpa_impl *impl, const check_buffer *q, int i, int64_t d) {
-    return (double)floats(q)[d / LINE * LINE * impl->mr + i * LINE + d % LINE];
+            memset(q->data + (w / LINE * LINE * impl->mr + i * LINE + w % LINE) * 4 + d % impl->k_pack * 2, 0,
+                   (size_t)(4 / impl->k_pack));
+    }
 }
 
 /* s(i, j) against the sum over d of q(i, d) * k(j, d). */
@@ -112,25 +127,33 @@ static void compare_score(double got, const double *q, const double *k, int64_t 
 
 static void check_scores(const ml_sdpa_impl *impl, int m, int64_t dim) {
     const check_values values = some_values();
-    check_buffer q, k, s;
+    const bool pairs = impl->k_pack == 2;
+    const int64_t words = (dim + impl->k_pack - 1) / impl->k_pack;
+    const int keys = check_rand() % 3 == 0 ? impl->nr : (int)check_range(1, impl->nr);
+    const double scale = pairs ? 0.25 : 1.0;
+    check_buffer q, raw, k, s;
     double qv[128], kv[128];
-    check_begin("scores of %d rows, dim %lld, %s", m, (long long)dim, check_values_name(values));
+    check_begin("scores of %d rows, %d keys, dim %lld, %s", m, keys, (long long)dim, check_values_name(values));
     fill_queries(impl, &q, dim, values);
-    check_alloc(&k, sizeof(float) * (size_t)(dim * impl->nr), 64);
-    check_fill(ML_F32, k.data, dim * impl->nr, 1, values);
+    check_alloc(&raw, (size_t)(dim * keys * 4), 4);
+    check_alloc(&k, sizeof(float) * (size_t)(words * impl->nr), 64);
+    const ml_mat rows = {raw.data, dim, 1, pairs ? ML_BF16 : ML_F32};
+    check_fill(rows.dtype, raw.data, dim * keys, 1, values);
+    impl->pack_keys->pack_b(floats(&k), &rows, keys, dim);
     check_alloc(&s, sizeof(float) * (size_t)((m - 1) * KEYS + impl->nr), 4);
-    impl->scores(&(ml_sdpa_scores){floats(&q), floats(&k), floats(&s), dim, m});
+    impl->scores(&(ml_sdpa_scores){floats(&q), floats(&k), floats(&s), words, m, keys, (float)scale});
     for (int i = 0; i < m; i++) {
-        for (int j = 0; j < impl->nr; j++) {
+        for (int j = 0; j < keys; j++) {
             for (int64_t d = 0; d < dim; d++) {
-                qv[d] = query_at(impl, &q, i, d);
-                kv[d] = (double)floats(&k)[d * impl->nr + j];
+                qv[d] = scale * query_at(impl, &q, i, d);
+                kv[d] = ml_load_element(rows.dtype, raw.data + (j * dim + d) * (pairs ? 2 : 4));
             }
             compare_score((double)floats(&s)[i * KEYS + j], qv, kv, dim, values);
         }
     }
     check_guards(&s, "scores");
     check_free(&q);
+    check_free(&raw);
     check_free(&k);
     check_free(&s);
 }
@@ -355,7 +378,9 @@ void check_sdpa(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
     check_begin("table");
     if (row->op == ML_OP_SDPA && (impl->mr != row->mr || impl->nr != row->nr))
         check_fail("row says %d x %d, implementation %d x %d", row->mr, row->nr, impl->mr, impl->nr);
-    if (impl->gemm->nr != impl->nr || KEYS % impl->nr != 0 || impl->mr > LINE || impl->direct_rows > impl->mr)
+    if (impl->k_pack != (row->supports & ML_SUP_BF16_DOT ? 2 : 1) || impl->pack_keys->k_pack != impl->k_pack ||
+        impl->pack_keys->nr != impl->nr || impl->gemm->nr != impl->nr || KEYS % impl->nr != 0 || impl->mr > LINE ||
+        impl->direct_rows > impl->mr)
         check_fail("sizes of strips and panels do not fit");
     if (!first_row_of(row))
         return;
@@ -425,7 +450,7 @@ void bench_sdpa(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
     char what[96];
     bench_arg arg = {.impl = impl};
     for (int m = 1; m <= impl->mr; m = m < impl->mr && 2 * m > impl->mr ? impl->mr : 2 * m) {
-        arg.scores = (ml_sdpa_scores){q, k, s, DIM, m};
+        arg.scores = (ml_sdpa_scores){q, k, s, DIM / impl->k_pack, m, impl->nr, 1.0f};
         snprintf(what, sizeof what, "scores %d rows, %d keys, dim %d", m, impl->nr, DIM);
         check_bench(what, bench_scores, &arg, 2.0 * (double)(m * impl->nr * DIM), "GFLOP/s");
         arg.softmax = (ml_sdpa_softmax){s, seen, max, sum, rescale, m, KEYS};

@@ -8,8 +8,8 @@
  *   op        ML_OP_...
  *   family    ML_BACKEND_... for ML_OP_MATMUL, ML_SOFTMAX_... or ML_SDPA_... for those, 0 elsewhere
  *   dtypes    ML_DTYPE_BITs of every dtype that may occur among operands and result
- *   supports  ML_SUP_... bits; ML_SUP_BF16_DOT limits a matmul row to bf16 operands and METALLIC_PRECISION=fast,
- *             ML_SUP_F16_DOT to f16 operands
+ *   supports  ML_SUP_... bits; ML_SUP_BF16_DOT limits a row to bf16 operands (of matmul; q and k of attention) and
+ *             METALLIC_PRECISION=fast, ML_SUP_F16_DOT to f16 operands
  *   isa       ML_ISA_... bits it needs, implied ones included: ML_ISA_AVX2 | ML_ISA_AVX512; 0: always
  *   rank      among rows that can do a case the highest wins: scalar 0, avx2 and neon 10, avx512, neon_fp16 and
  *             neon_bf16 20, avx512_bf16 30, amx 40, plus 1 to 9 for a more specialised kernel of the same tier

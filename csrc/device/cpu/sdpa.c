@@ -31,6 +31,7 @@ typedef struct run {
     const ml_view *sinks;
     char *shared, *private; /* partial results; memory of worker 0 */
     int64_t group;          /* query heads of a key/value head */
+    int64_t words;          /* of a query or key: elements, or pairs of them */
 } run;
 
 /* A tile of rows at work, and the worker's memory. Row r is query first_query + r / heads of head first_head + r %
@@ -130,7 +131,7 @@ static void pack_keys(const tile *t, key_tile *x, int first) {
     const run *r = t->r;
     const int nr = r->impl->nr;
     const ml_mat k = {at(&r->k, t->batch, t->kv_head, x->key + first), r->k.stride[2], r->k.stride[3], r->k.dtype};
-    r->impl->gemm->pack_b(t->k + first * r->p->dim_qk, &k, min64(nr, x->keys - first), r->p->dim_qk);
+    r->impl->pack_keys->pack_b(t->k + first * r->words, &k, min64(nr, x->keys - first), r->p->dim_qk);
     x->packed |= ml_sdpa_below(nr) << first;
 }
 
@@ -202,6 +203,7 @@ static bool do_strip(const tile *t, key_tile *x, int strip, bool careful) {
     }
     if (any == 0)
         return false;
+    const int begin = __builtin_ctzll(any), end = 64 - __builtin_clzll(any);
     if (t->direct)
         impl->direct(&(ml_sdpa_direct){.q = t->q,
                                        .k = at(&r->k, t->batch, t->kv_head, x->key),
@@ -211,12 +213,18 @@ static bool do_strip(const tile *t, key_tile *x, int strip, bool careful) {
                                        .dim = r->p->dim_qk,
                                        .m = m,
                                        .keys = x->keys});
-    for (int j = 0; j < x->keys && !t->direct; j += impl->nr) {
+    for (int j = 0; j < end && !t->direct; j += impl->nr) {
         if ((any >> j & ml_sdpa_below(impl->nr)) == 0)
             continue;
         if (!(x->packed >> j & 1))
             pack_keys(t, x, j);
-        impl->scores(&(ml_sdpa_scores){strip_q(t, strip), t->k + j * r->p->dim_qk, s + j, r->p->dim_qk, m});
+        impl->scores(&(ml_sdpa_scores){.q = strip_q(t, strip),
+                                       .k = t->k + j * r->words,
+                                       .s = s + j,
+                                       .words = r->words,
+                                       .m = m,
+                                       .keys = (int)min64(end - j, impl->nr),
+                                       .scale = r->p->scale});
     }
     if (r->p->softcap > 0.0f || r->p->mask == ML_MASK_ADDITIVE) {
         for (int i = 0; i < m; i++) {
@@ -228,14 +236,13 @@ static bool do_strip(const tile *t, key_tile *x, int strip, bool careful) {
             impl->adjust(s + i * KEYS, adds ? t->row : NULL, r->p->softcap);
         }
     }
-    impl->softmax(&(ml_sdpa_softmax){s, t->seen + row, t->max + row, t->sum + row, rescale, m, x->keys});
+    impl->softmax(&(ml_sdpa_softmax){s, t->seen + row, t->max + row, t->sum + row, rescale, m, end});
     if (r->l.pack_v && !x->v_packed)
         pack_values(t, x);
     if (careful) {
         add_visible_values(t, x, row, m, s, rescale);
         return false;
     }
-    const int begin = __builtin_ctzll(any), end = 64 - __builtin_clzll(any);
     add_values(t, x, row, m, s, rescale, begin, end);
     return (all & ml_sdpa_below(end)) != (ml_sdpa_below(end) & ~ml_sdpa_below(begin));
 }
@@ -423,6 +430,7 @@ ml_status ml_cpu_sdpa(const ml_encode_args *args) {
     if (r.p->has_sinks)
         r.sinks = &op->in[ML_IN_SINKS];
     r.group = r.p->heads_q / r.p->heads_kv;
+    r.words = (r.p->dim_qk + r.impl->k_pack - 1) / r.impl->k_pack;
     r.shared = args->scratch;
     r.private = r.shared + r.l.shared_bytes;
     /* The number of threads may have grown since the plan was made: there is scratch for so many. */

@@ -11,15 +11,18 @@
 #include "device/cpu/cpu.h"
 #include "dispatch/sdpa_layout.h"
 
-/* Queries of a strip, scaled: element d of row i at q[d / 16 * 16 * mr + i * 16 + d % 16], zeros up to whole lines. */
+/* Queries of a strip, scaled: element d of row i at q[d / 16 * 16 * mr + i * 16 + d % 16], zeros up to whole lines.
+ * With k_pack 2 it is words of two elements that lie so, as they are, an odd last one with zero above. */
 
-/* s[i * ML_SDPA_KEYS + j] = sum over d < dim of query(i, d) * k[d * nr + j], i < m, j < nr: one strip and one panel of
- * nr keys, both 64-byte aligned. */
+/* s[i * ML_SDPA_KEYS + j] = sum over d < words of query(i, d) * k[d * nr + j], i < m, j < keys: one strip and one panel
+ * of nr keys, both 64-byte aligned. s is written up to whole vectors of keys. k_pack 2: words of pairs, and the sums
+ * are multiplied by scale. */
 typedef struct ml_sdpa_scores {
     const float *q, *k;
     float *s;
-    int64_t dim;
-    int m;
+    int64_t words;
+    int m, keys; /* 1 <= keys <= nr */
+    float scale;
 } ml_sdpa_scores;
 
 /* The same for few rows and up to 64 keys where they lie: element d of key j at k[j * k_stride + d]. s is written up to
@@ -65,10 +68,15 @@ typedef struct ml_sdpa_row {
     ml_dtype dtype;
 } ml_sdpa_row;
 
+/* Elements behind one another along the head size that a word holds: 1, of f32, or 2, of bf16. Then queries and keys
+ * are bf16, and the kernel multiplies pairs of them (ML_SUP_BF16_DOT). */
 typedef struct ml_sdpa_impl {
-    int mr, nr;               /* rows of a strip (at most ML_SDPA_LINE), keys of a panel (a divisor of ML_SDPA_KEYS) */
-    const ml_gemm_impl *gemm; /* its pack_b makes panels of nr rows: keys, or columns of V */
-    int direct_rows;          /* most rows that `direct` takes */
+    int mr, nr; /* rows of a strip (at most ML_SDPA_LINE), keys of a panel (a divisor of ML_SDPA_KEYS) */
+    int k_pack;
+    const ml_gemm_impl *pack_keys; /* its pack_b makes panels of nr keys */
+    const ml_gemm_impl *gemm;      /* its pack_b makes panels of f32: nr columns of V */
+    int direct_rows;               /* most rows that `direct` takes */
+    void (*load_query)(float *dst, const ml_sdpa_row *src, float scale); /* dst: of row 0 of a strip, plus 16 i */
     void (*scores)(const ml_sdpa_scores *x);
     void (*direct)(const ml_sdpa_direct *x);
     void (*softmax)(const ml_sdpa_softmax *x);
@@ -78,8 +86,23 @@ typedef struct ml_sdpa_impl {
     uint64_t (*bits_of_bool)(const uint8_t *mask, int n); /* bit j: mask[j] is true, j < n <= 64 */
     uint64_t (*bits_of_add)(const float *add);            /* bit j: add[j] is not -inf, j < 64 */
     void (*load)(float *dst, const ml_sdpa_row *src);
-    void (*load_query)(float *dst, const ml_sdpa_row *src, float scale);   /* dst: of row 0 of a strip, plus 16 i */
     void (*store)(const ml_sdpa_row *dst, const float *src, float factor); /* dst = factor * src */
 } ml_sdpa_impl;
+
+/* The functions of table ml_sdpa_<tier> that another one may have too, declared and as fields of it. */
+#define ML_SDPA_SHARED(table) ML_SDPA_DECLARE(table)
+#define ML_SDPA_DECLARE(table)                                                                                         \
+    void table##_softmax(const ml_sdpa_softmax *x);                                                                    \
+    void table##_values(const ml_sdpa_values *x);                                                                      \
+    void table##_adjust(float *s, const float *add, float cap);                                                        \
+    uint64_t table##_bits_of_bool(const uint8_t *mask, int n);                                                         \
+    uint64_t table##_bits_of_add(const float *add);                                                                    \
+    void table##_load(float *dst, const ml_sdpa_row *row);                                                             \
+    void table##_store(const ml_sdpa_row *row, const float *src, float factor);
+#define ML_SDPA_SHARED_WITH(table) ML_SDPA_FIELDS(table)
+#define ML_SDPA_FIELDS(table)                                                                                          \
+    .softmax = table##_softmax, .values = table##_values, .adjust = table##_adjust,                                    \
+    .bits_of_bool = table##_bits_of_bool, .bits_of_add = table##_bits_of_add, .load = table##_load,                    \
+    .store = table##_store
 
 #endif

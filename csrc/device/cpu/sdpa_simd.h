@@ -2,7 +2,7 @@
  * which defines
  *
  *   MR, NV                 rows of a strip, at most 16; vectors of keys in a panel (NR = NV * VW)
- *   TABLE, GEMM            the tier's ml_sdpa_impl; the ml_gemm_impl whose panels are NR wide
+ *   TABLE, GEMM            the tier's ml_sdpa_impl, ml_sdpa_<tier>; the ml_gemm_impl whose panels are NR wide
  *   v_mask(bits)           lane j of a vm where bit j < VW is set
  *   v_bits(m)              and back
  *   v_transpose(r)         a VW x VW block in place
@@ -10,26 +10,21 @@
  *
  * With V_LANES (vector_neon.h) queries and weights are loaded a vector at a time, and multiplied lane by lane.
  */
-#include "device/cpu/sdpa.h"
+#include "device/cpu/sdpa_scores_simd.h"
 #include "device/cpu/vmath.h"
 
 #include <math.h>
-#include <string.h>
-
-#define NR (NV * VW)
-#define KEYS ML_SDPA_KEYS
-#define LINE ML_SDPA_LINE
-
-_Static_assert(MR <= ML_SDPA_LINE && KEYS % NR == 0 && ML_SDPA_LINE % VW == 0, "sizes of a strip");
 
 extern const ml_gemm_impl GEMM;
 extern const ml_sdpa_impl TABLE;
+/* What a tier with dot products shares has external linkage, as ml_sdpa_<tier>_<name>. */
+ML_SDPA_SHARED(TABLE)
+#define TIER_NAME_(table, name) table##_##name
+#define TIER_NAME(table, name) TIER_NAME_(table, name)
+#define SHARED(name) TIER_NAME(TABLE, name)
 
 /* ---- elements ---- */
 
-V_FN vf load_as(const ml_dtype dtype, const void *p) {
-    return dtype == ML_F16 ? v_from_f16(p) : dtype == ML_BF16 ? v_from_bf16(p) : v_load(p);
-}
 V_FN void store_as(const ml_dtype dtype, void *p, vf v) {
     if (dtype == ML_F16)
         v_to_f16(p, v);
@@ -39,15 +34,6 @@ V_FN void store_as(const ml_dtype dtype, void *p, vf v) {
         v_store(p, v);
 }
 
-/* n elements, `stride` elements of `size` bytes apart, to or from a packed run. */
-static void collect(void *dst, const char *src, int64_t n, int64_t stride, size_t size) {
-    if (stride == 1) {
-        memcpy(dst, src, (size_t)n * size);
-        return;
-    }
-    for (int64_t i = 0; i < n; i++)
-        memcpy((char *)dst + i * (int64_t)size, src + i * stride * (int64_t)size, size);
-}
 static void spread(char *dst, const void *src, int64_t n, int64_t stride, size_t size) {
     if (stride == 1) {
         memcpy(dst, src, (size_t)n * size);
@@ -57,7 +43,7 @@ static void spread(char *dst, const void *src, int64_t n, int64_t stride, size_t
         memcpy(dst + i * stride * (int64_t)size, (const char *)src + i * (int64_t)size, size);
 }
 
-static void load(float *dst, const ml_sdpa_row *row) {
+void SHARED(load)(float *dst, const ml_sdpa_row *row) {
     const size_t size = ml_dtype_size_of(row->dtype);
     const int64_t step = row->stride * (int64_t)size;
     const char *src = row->data;
@@ -74,24 +60,7 @@ static void load(float *dst, const ml_sdpa_row *row) {
     }
 }
 
-static void load_query(float *dst, const ml_sdpa_row *row, float scale) {
-    const size_t size = ml_dtype_size_of(row->dtype);
-    const int64_t step = row->stride * (int64_t)size;
-    const char *src = row->data;
-    const vf f = v_set1(scale);
-    for (int64_t d = 0; d < row->n; d += VW) {
-        float *to = dst + d / LINE * LINE * MR + d % LINE;
-        if (row->stride == 1 && row->n - d >= VW) {
-            v_store(to, v_mul(load_as(row->dtype, src + d * step), f));
-            continue;
-        }
-        float lanes[VW] = {0};
-        collect(lanes, src + d * step, row->n - d < VW ? row->n - d : VW, row->stride, size);
-        v_store(to, v_mul(load_as(row->dtype, lanes), f));
-    }
-}
-
-static void store(const ml_sdpa_row *row, const float *src, float factor) {
+void SHARED(store)(const ml_sdpa_row *row, const float *src, float factor) {
     const size_t size = ml_dtype_size_of(row->dtype);
     const int64_t step = row->stride * (int64_t)size;
     const vf f = v_set1(factor);
@@ -109,42 +78,7 @@ static void store(const ml_sdpa_row *row, const float *src, float factor) {
     }
 }
 
-/* ---- scores ---- */
-
-V_FN void scores_of(const int m, const ml_sdpa_scores *x) {
-    const float *k = x->k;
-    vf acc[MR][NV];
-    ML_UNROLL for (int i = 0; i < m; i++) {
-        ML_UNROLL for (int j = 0; j < NV; j++) acc[i][j] = v_zero();
-    }
-    for (int64_t d = 0; d < x->dim; d += LINE) {
-        const float *q = x->q + d * MR, *end = q + (x->dim - d < LINE ? x->dim - d : LINE);
-#ifdef V_LANES
-        for (; q + VW <= end; q += VW) {
-            vf qv[MR];
-            ML_UNROLL for (int i = 0; i < m; i++) qv[i] = v_load(q + i * LINE);
-            ML_UNROLL for (int e = 0; e < VW; e++, k += NR) {
-                vf kv[NV];
-                ML_UNROLL for (int j = 0; j < NV; j++) kv[j] = v_load(k + j * VW);
-                ML_UNROLL for (int i = 0; i < m; i++) {
-                    ML_UNROLL for (int j = 0; j < NV; j++) acc[i][j] = v_fma_lane(qv[i], e, kv[j], acc[i][j]);
-                }
-            }
-        }
-#endif
-        for (; q < end; q++, k += NR) {
-            vf kv[NV];
-            ML_UNROLL for (int j = 0; j < NV; j++) kv[j] = v_load(k + j * VW);
-            ML_UNROLL for (int i = 0; i < m; i++) {
-                const vf qv = v_set1(q[i * LINE]);
-                ML_UNROLL for (int j = 0; j < NV; j++) acc[i][j] = v_fma(qv, kv[j], acc[i][j]);
-            }
-        }
-    }
-    ML_UNROLL for (int i = 0; i < m; i++) {
-        ML_UNROLL for (int j = 0; j < NV; j++) v_store(x->s + i * KEYS + j * VW, acc[i][j]);
-    }
-}
+/* ---- scores of keys where they lie ---- */
 
 /* The sums of m rows over VW elements of d: kt[e] holds element e of VW keys. */
 V_FN void add_block(const int m, vf *acc, const vf *kt, const float *q, int64_t d) {
@@ -203,7 +137,7 @@ V_FN void direct_of(const int m, const ml_dtype dtype, const ml_sdpa_direct *x) 
 
 /* ---- weights ---- */
 
-static void adjust(float *s, const float *add, float cap) {
+void SHARED(adjust)(float *s, const float *add, float cap) {
     const vf c = v_set1(cap);
     for (int j = 0; j < KEYS; j += VW) {
         vf v = v_load(s + j);
@@ -215,7 +149,7 @@ static void adjust(float *s, const float *add, float cap) {
     }
 }
 
-static uint64_t bits_of_add(const float *add) {
+uint64_t SHARED(bits_of_add)(const float *add) {
     uint64_t hidden = 0;
     for (int j = 0; j < KEYS; j += VW)
         hidden |= v_bits(v_equal(v_load(add + j), v_set1(-INFINITY))) << j;
@@ -223,7 +157,7 @@ static uint64_t bits_of_add(const float *add) {
 }
 
 /* Eight bytes at a time: each to 1 or 0, then gathered into a byte by a multiplication. */
-static uint64_t bits_of_bool(const uint8_t *mask, int n) {
+uint64_t SHARED(bits_of_bool)(const uint8_t *mask, int n) {
     uint64_t bits = 0;
     for (int j = 0; j < n; j += 8) {
         uint64_t x = 0;
@@ -250,7 +184,7 @@ V_FN vf weight(vf s, vf base) {
     return v_exp2_low(v_mul(v_sub(s, base), v_set1(0x1.715476p+0f))); /* 1 / ln 2 */
 }
 
-static void softmax(const ml_sdpa_softmax *x) {
+void SHARED(softmax)(const ml_sdpa_softmax *x) {
     const int keys = x->keys;
     float top[ML_SDPA_LINE] __attribute__((aligned(64))), base[ML_SDPA_LINE] __attribute__((aligned(64)));
     for (int i = 0; i < ML_SDPA_LINE; i++)
@@ -338,9 +272,6 @@ V_FN void values_with(const int m, const ml_dtype dtype, const ml_sdpa_values *x
 /* ---- the table ---- */
 
 #define STRIP(m)                                                                                                       \
-    static void scores_##m(const ml_sdpa_scores *x) {                                                                  \
-        scores_of(m, x);                                                                                               \
-    }                                                                                                                  \
     static void values_f32_##m(const ml_sdpa_values *x) {                                                              \
         values_with(m, ML_F32, x);                                                                                     \
     }                                                                                                                  \
@@ -363,19 +294,9 @@ V_FN void values_with(const int m, const ml_dtype dtype, const ml_sdpa_values *x
 #define ROW_DIRECT_F32(m) direct_f32_##m,
 #define ROW_DIRECT_F16(m) direct_f16_##m,
 #define ROW_DIRECT_BF16(m) direct_bf16_##m,
-#define ROW_SCORES(m) scores_##m,
 #define ROW_F32(m) values_f32_##m,
 #define ROW_F16(m) values_f16_##m,
 #define ROW_BF16(m) values_bf16_##m,
-#if MR == 14
-#define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
-#elif MR == 8
-#define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
-#elif MR == 6
-#define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)
-#elif MR == 4
-#define FOR_ROWS(X) X(1) X(2) X(3) X(4)
-#endif
 #if DIRECT_ROWS == 8
 #define FOR_FEW_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
 #elif DIRECT_ROWS == MR
@@ -383,11 +304,6 @@ V_FN void values_with(const int m, const ml_dtype dtype, const ml_sdpa_values *x
 #endif
 FOR_ROWS(STRIP)
 FOR_FEW_ROWS(DIRECT)
-
-static void scores(const ml_sdpa_scores *x) {
-    static void (*const by_rows[MR])(const ml_sdpa_scores *) = {FOR_ROWS(ROW_SCORES)};
-    by_rows[x->m - 1](x);
-}
 
 static void direct(const ml_sdpa_direct *x) {
     static void (*const by_rows[3][DIRECT_ROWS])(const ml_sdpa_direct *) = {
@@ -397,25 +313,19 @@ static void direct(const ml_sdpa_direct *x) {
     by_rows[x->dtype][x->m - 1](x);
 }
 
-static void values(const ml_sdpa_values *x) {
+void SHARED(values)(const ml_sdpa_values *x) {
     static void (*const by_rows[3][MR])(const ml_sdpa_values *) = {
         [ML_F32] = {FOR_ROWS(ROW_F32)}, [ML_F16] = {FOR_ROWS(ROW_F16)}, [ML_BF16] = {FOR_ROWS(ROW_BF16)}};
     by_rows[x->dtype][x->m - 1](x);
 }
 
-const ml_sdpa_impl TABLE = {
-    .mr = MR,
-    .nr = NR,
-    .gemm = &GEMM,
-    .direct_rows = DIRECT_ROWS,
-    .scores = scores,
-    .direct = direct,
-    .softmax = softmax,
-    .values = values,
-    .adjust = adjust,
-    .bits_of_bool = bits_of_bool,
-    .bits_of_add = bits_of_add,
-    .load = load,
-    .load_query = load_query,
-    .store = store,
-};
+const ml_sdpa_impl TABLE = {.mr = MR,
+                            .nr = NR,
+                            .k_pack = 1,
+                            .gemm = &GEMM,
+                            .pack_keys = &GEMM,
+                            .direct_rows = DIRECT_ROWS,
+                            .scores = scores,
+                            .load_query = load_query,
+                            .direct = direct,
+                            ML_SDPA_SHARED_WITH(TABLE)};
