@@ -307,6 +307,32 @@ def test_bit_identical_wherever_the_weights_lie(route, dtype):
 
 
 @pytest.mark.parametrize(
+    "route", [r for r in routes() if r.device == "cpu" and r.backend == "gemv"], ids=lambda r: r.id
+)
+@all_dtypes
+def test_many_columns_bit_identical_wherever_they_lie(route, dtype):
+    """Columns in rows without gaps, apart, and 4 KiB apart; weights at any place, with gaps of both kinds."""
+    rng = np.random.default_rng(15)
+    ctx, size = route.context(), np.dtype(dtype).itemsize
+    try:
+        for m, n, k in [(150, 16, 1100), (43, 14, 515), (37, 13, 9)]:
+            w, x = random_array(rng, (m, k), dtype), random_array(rng, (k, n), dtype)
+            pitched = np.zeros((k, 4096 // size), dtype)[:, :n]
+            pitched[...] = x
+            results = set()
+            for weights in (w, lay_out(w, "odd_offset"), lay_out(w, "sliced"), lay_out(w, "step2")):
+                for columns in (x, lay_out(x, "odd_offset"), lay_out(x, "sliced"), pitched):
+                    for threads in (1, 2, 7):
+                        ml.set_num_threads(threads)
+                        results.add(np.asarray(ml.matmul(weights, columns, ctx=ctx)).tobytes())
+            assert len(results) == 1, (m, n, k)
+            check(route, w, lay_out(x, "negative"), dtype)
+            assert_close(np.asarray(ml.matmul(w, x, ctx=ctx)), *reference_matmul(w, x))
+    finally:
+        ml.set_num_threads(0)
+
+
+@pytest.mark.parametrize(
     "route", [r for r in routes() if r.device == "cpu" and r.backend in ("mlx", "gemv")], ids=lambda r: r.id
 )
 @all_dtypes

@@ -17,10 +17,18 @@ static int64_t round_up(int64_t n, int64_t to) {
 
 /* ---- sums ---- */
 
+typedef enum sums_kind { DOT, AXPY, OUTER } sums_kind;
+static const char *const kind_names[] = {"dot", "axpy", "outer"};
+
+static ml_gemv_block_fn kernel_of(const ml_gemv_impl *impl, sums_kind kind, ml_dtype dtype) {
+    return (kind == DOT ? impl->dot : kind == AXPY ? impl->axpy : impl->outer)[dtype];
+}
+
 /* One block with everything it reads and writes. In w, x and y the first index runs along rows or k. */
 typedef struct sums_case {
     const ml_gemv_impl *impl;
-    bool axpy;
+    sums_kind kind;
+    bool axpy; /* kind == AXPY */
     ml_dtype dtype;
     int64_t rows, k;
     int n;
@@ -60,7 +68,7 @@ static void lay_out_x(sums_case *t) {
         lay_out_pairs(t);
         return;
     }
-    if (t->axpy) { /* any strides */
+    if (t->kind != DOT) { /* any strides; "outer": of rows */
         b->x = (const float *)t->x.mat.data;
         b->x_rs = t->x.mat.rs;
         b->x_cs = t->x.mat.cs;
@@ -91,7 +99,8 @@ static void sums_alloc(sums_case *t) {
     const layout along = t->axpy ? (check_rand() % 2 ? COLUMNS : COLUMNS_APART) : rows[check_range(0, 2)];
     matrix_alloc(&t->w, t->dtype, t->rows, t->k, along);
     matrix_fill(&t->w, t->values);
-    matrix_alloc(&t->x, t->impl->pack_pairs ? t->dtype : ML_F32, t->k, t->n, (layout)check_range(0, LAYOUT_COUNT - 1));
+    matrix_alloc(&t->x, t->impl->pack_pairs ? t->dtype : ML_F32, t->k, t->n,
+                 t->kind == OUTER ? rows[check_range(0, 2)] : (layout)check_range(0, LAYOUT_COUNT - 1));
     matrix_fill(&t->x, t->values);
 
     t->block = (ml_gemv_block){.w = t->w.mat.data,
@@ -170,7 +179,7 @@ static void check_row_alone(const sums_case *t) {
     b->stream = !b->stream;
     for (int j = 0; j < t->n; j++)
         alone[j] = floats(&t->y_before)[i * t->y_row + j * t->y_col];
-    (t->axpy ? t->impl->axpy : t->impl->dot)[t->dtype](b);
+    kernel_of(t->impl, t->kind, t->dtype)(b);
     for (int j = 0; j < t->n; j++) {
         const float together = floats(&t->y)[i * t->y_row + j * t->y_col];
         if (!check_same((double)alone[j], (double)together)) {
@@ -181,18 +190,18 @@ static void check_row_alone(const sums_case *t) {
     }
 }
 
-static void check_products(const ml_gemv_impl *impl, bool axpy, ml_dtype dtype, int n) {
+static void check_products(const ml_gemv_impl *impl, sums_kind kind, ml_dtype dtype, int n) {
     static const int64_t extents[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 130, 257};
     enum { EXTENTS = sizeof extents / sizeof extents[0] };
-    check_begin("%s %s, %d columns", axpy ? "axpy" : "dot", ml_dtype_name(dtype), n);
+    check_begin("%s %s, %d columns", kind_names[kind], ml_dtype_name(dtype), n);
     /* One column has kernels of its own, for several kinds of memory. */
     for (int round = 0; round < (n == 1 ? 30 : 3) * EXTENTS; round++) {
-        sums_case t = {.impl = impl, .axpy = axpy, .dtype = dtype, .n = n};
+        sums_case t = {.impl = impl, .kind = kind, .axpy = kind == AXPY, .dtype = dtype, .n = n};
         t.values = (check_values)(round % CHECK_VALUES_COUNT);
         t.rows = round % 2 ? extents[round / 3 % EXTENTS] : extents[check_range(0, EXTENTS - 1)];
         t.k = round % 2 ? extents[check_range(0, EXTENTS - 1)] : extents[round / 3 % EXTENTS];
         sums_alloc(&t);
-        (axpy ? impl->axpy : impl->dot)[dtype](&t.block);
+        kernel_of(impl, kind, dtype)(&t.block);
         check_row_alone(&t);
         check_sums(&t);
         sums_free(&t);
@@ -320,8 +329,10 @@ void check_gemv(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
         if (!impl->dot[check_dtypes[d]]) /* pairs are of one dtype */
             continue;
         for (int n = 1; n <= MAX_COLS; n++) {
-            check_products(impl, false, check_dtypes[d], n);
-            check_products(impl, true, check_dtypes[d], n);
+            for (sums_kind kind = DOT; kind <= OUTER; kind++) {
+                if (kernel_of(impl, kind, check_dtypes[d]))
+                    check_products(impl, kind, check_dtypes[d], n);
+            }
         }
         for (int kind = 0; kind < LAYOUT_COUNT && impl->pack_w; kind++)
             check_pack_w(impl, check_dtypes[d], (layout)kind, false);
@@ -355,10 +366,11 @@ void bench_gemv(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
     check_alloc(&y, sizeof(float) * K * MAX_COLS, 64);
     memset(w.data, 0, w.bytes);
     memset(x.data, 0, x.bytes);
-    for (int axpy = 0; axpy < 2; axpy++) {
+    for (sums_kind kind = DOT; kind <= OUTER; kind++) {
+        const bool axpy = kind == AXPY;
         for (size_t d = 0; d < 3; d++) {
-            for (int n = 1; n <= MAX_COLS && impl->dot[check_dtypes[d]]; n += n < 8 ? 1 : 8) {
-                bench_arg arg = {.fn = (axpy ? impl->axpy : impl->dot)[check_dtypes[d]]};
+            for (int n = 1; n <= MAX_COLS && kernel_of(impl, kind, check_dtypes[d]); n += n < 8 ? 1 : 8) {
+                bench_arg arg = {.fn = kernel_of(impl, kind, check_dtypes[d])};
                 arg.block = (ml_gemv_block){.w = w.data,
                                             .ldw = K,
                                             .x = floats(&x),
@@ -370,8 +382,7 @@ void bench_gemv(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
                                             .k = axpy ? ROWS_TIMED : K,
                                             .n = n};
                 char what[64];
-                snprintf(what, sizeof what, "%s %s, %d columns", axpy ? "axpy" : "dot", ml_dtype_name(check_dtypes[d]),
-                         n);
+                snprintf(what, sizeof what, "%s %s, %d columns", kind_names[kind], ml_dtype_name(check_dtypes[d]), n);
                 check_bench(what, bench_products, &arg, (double)(ml_dtype_size_of(check_dtypes[d]) * ROWS_TIMED * K),
                             "weight bytes/ns");
             }

@@ -121,6 +121,7 @@ typedef struct ml_gemm_impl {
  *   s(i, j) = sum over p < k of W(i, p) * X(p, j), i < rows, j < n.
  * "dot":  W(i, p) = w[i * ldw + p], X as pack_x lays it out, result y[i * n + j].
  * "axpy": W(i, p) = w[p * ldw + i], X(p, j) = x[p * x_rs + j * x_cs], result y[j * ldy + i].
+ * "outer": W and the result as for "dot", X(p, j) = x[p * x_rs + j].
  * y = s, or y += s with accumulate. Nothing beyond the block is read from w. */
 typedef struct ml_gemv_block {
     const void *w;
@@ -169,6 +170,9 @@ typedef struct ml_gemv_pairs {
 
 typedef struct ml_gemv_impl {
     ml_gemv_block_fn dot[3], axpy[3]; /* [ML_F32..ML_BF16] of W */
+    /* In place of dot from outer_cols columns on where X has rows without gaps; NULL: none. */
+    ml_gemv_block_fn outer[3];
+    int outer_cols;
     /* With this, dot and axpy take X as pairs of W's dtype, bf16 or f16; src has it, too, k rows and to->n <= 16
      * columns. */
     void (*pack_pairs)(float *dst, const ml_mat *src, int64_t k, const ml_gemv_pairs *to);

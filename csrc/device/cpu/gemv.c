@@ -18,6 +18,7 @@ enum {
     DOT_X_FLOATS = 4096,
     DOT_X_COLS = 8,
     DOT_K_ONE = 16384,  /* one column */
+    OUTER_K = 256,      /* rows of X, whose vectors stay in half of the nearest cache */
     AXPY_K_ONE = 16,    /* steps of k per pass over the sums: one column */
     AXPY_K_MANY = 128,  /* more columns: the sums cost more than the weights */
     PACK_DOT_ROWS = 24, /* of a collected block: a multiple of most tiles' rows */
@@ -36,6 +37,7 @@ typedef struct run {
     const ml_gemv_impl *impl, *base; /* base: for what impl leaves out */
     bool pairs;                      /* the columns are packed as 16-bit pairs */
     bool pairs_direct;               /* the one column is such pairs, used where it lies */
+    bool outer, outer_direct;        /* kernels that take rows of X; these lie as they want them */
     ml_gemv_layout l;
     int64_t first, count; /* items of this pass */
     float *x, *partial;
@@ -152,7 +154,7 @@ typedef struct columns {
 /* How item's packed columns lie from x on. For "axpy" in the order of the source, so that packing copies runs. */
 static columns packed_at(const run *r, const item *it, float *x) {
     const ml_mat *b = &it->p.b;
-    if (r->l.share == 1 && it->cols > 1 && b->cs == 1 && b->rs != 1)
+    if (r->outer || (r->l.share == 1 && it->cols > 1 && b->cs == 1 && b->rs != 1))
         return (columns){x, it->cols, 1};
     return (columns){x, 1, r->l.ldx};
 }
@@ -179,7 +181,7 @@ static void pack_columns(const run *r, const item *it, const columns *to, int64_
         pack_pairs(r, it, to, k, k_end);
         return;
     }
-    if (r->l.order == ML_GEMV_AXPY) {
+    if (r->outer || r->l.order == ML_GEMV_AXPY) {
         if (to->cs == 1) {
             const ml_mat b = mat_at(&it->b[0], k, 0);
             if (b.rs == it->cols) { /* no gaps: one run */
@@ -217,7 +219,7 @@ static columns columns_of(const run *r, int64_t index, const item *it, float *st
     const ml_gemv_layout *l = &r->l;
     if (l->skip_product)
         return (columns){stack, 0, 0};
-    if (l->x_direct || r->pairs_direct)
+    if (l->x_direct || r->pairs_direct || r->outer_direct)
         return (columns){it->b[0].data, it->p.b.rs, it->p.b.cs};
     if (!l->x_stack)
         return packed_at(r, it, r->x + (index - r->first) * l->ldx * min64(l->cols, ML_GEMV_COLS));
@@ -291,15 +293,16 @@ static void products(const run *r, const item *it, const columns *x, span s, flo
         return;
     }
     const bool axpy = r->l.order == ML_GEMV_AXPY;
-    const int64_t x_step = axpy ? x->rs : n; /* floats of X for one step of k; "dot": within whole blocks */
+    const int64_t x_step = axpy || r->outer ? x->rs : n; /* floats of X for one step of k; "dot": in whole blocks */
     ml_gemv_block b = {
         .ldw = axpy ? a->cs : a->rs, .x_rs = x->rs, .x_cs = x->cs, .y = y, .ldy = s.rows, .rows = s.rows, .n = n};
     b.stream = streams(r, a);
     const int64_t x_floats = (int64_t)(r->pairs ? 2 : 1) * DOT_X_FLOATS; /* k steps of all columns */
-    const int64_t step = axpy     ? (n == 1 ? AXPY_K_ONE : AXPY_K_MANY)
+    const int64_t step = r->outer ? OUTER_K
+                         : axpy   ? (n == 1 ? AXPY_K_ONE : AXPY_K_MANY)
                          : n == 1 ? DOT_K_ONE
                                   : x_floats / min64(n, DOT_X_COLS) / ML_GEMV_X_PAD * ML_GEMV_X_PAD;
-    const ml_gemv_block_fn fn = axpy ? r->impl->axpy[a->dtype] : r->impl->dot[a->dtype];
+    const ml_gemv_block_fn fn = (r->outer ? r->impl->outer : axpy ? r->impl->axpy : r->impl->dot)[a->dtype];
     if (r->l.pack) {
         collected(r, it, &(const collect_plan){fn, x->x, x_step, step}, s, &b);
         return;
@@ -494,6 +497,17 @@ static void pack_pass(run *r) {
         pack_task(r, task, 0);
 }
 
+/* Rows of X without gaps, each a vector: no matter how far apart, but rows a multiple of 4 KiB apart would compete for
+ * the same cache sets, so those are packed. */
+static void choose_outer(run *r) {
+    const ml_gemv_layout *l = &r->l;
+    ml_gemm_problem p;
+    problem_at(r, 0, &p);
+    r->outer = r->impl->outer[p.a.dtype] && l->order == ML_GEMV_DOT && l->share == 1 && l->blocks == 1 &&
+               l->cols >= r->impl->outer_cols && p.b.cs == 1;
+    r->outer_direct = r->outer && p.b.dtype == ML_F32 && (p.b.rs % 1024 != 0 || p.b.rs == 0);
+}
+
 ml_status ml_cpu_matmul_gemv(const ml_encode_args *args) {
     run r = {.args = args, .impl = args->plan->kernel->impl};
     r.base = r.impl->base ? r.impl->base : r.impl;
@@ -503,9 +517,10 @@ ml_status ml_cpu_matmul_gemv(const ml_encode_args *args) {
     r.pairs_direct = r.pairs && r.impl->pairs_direct && l->order == ML_GEMV_DOT && l->x_run;
     if (l->items == 0 || l->m == 0)
         return ML_OK;
+    choose_outer(&r);
     r.x = args->scratch;
     r.partial = r.x + l->x_floats;
-    const bool pack = !l->skip_product && !l->x_direct && !l->x_stack && !r.pairs_direct;
+    const bool pack = !l->skip_product && !l->x_direct && !l->x_stack && !r.pairs_direct && !r.outer_direct;
     for (r.first = 0; r.first < l->items; r.first += r.count) {
         r.count = min64(l->items_per_pass, l->items - r.first);
         if (pack)

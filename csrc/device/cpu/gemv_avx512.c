@@ -1,5 +1,6 @@
 /* Vector and small-N kernels for AVX-512 (F, BW, DQ, VL). 32 registers: up to 24 accumulators in a tile. */
 #include "device/cpu/gemv_lines_avx512.h"
+#include "device/cpu/gemv_outer_avx512.h"
 
 #define W 16
 typedef __m512 vf;
@@ -96,6 +97,7 @@ static void dot_f32_1(const ml_gemv_block *b, int64_t row, int64_t end, int col)
 #define ML_GEMV_OWN_F16_1
 static void dot_f16_1(const ml_gemv_block *b, int64_t row, int64_t end, int col);
 static void axpy_f16_1(const ml_gemv_block *b, int64_t row, int64_t end, int col);
+#define ML_GEMV_OUTER .outer = {[ML_F32] = outer_f32}, .outer_cols = 14
 #include "device/cpu/gemv_simd.h"
 
 /* ---- f32, one column ---------------------------------------------------------------------------------- */

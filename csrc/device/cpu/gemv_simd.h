@@ -15,7 +15,7 @@
  *   AXPY_COLS, axpy_vectors(n)                most columns of a tile; its vectors along the rows
  *   ML_GEMV_IMPL            the name of the table
  * and may define kernels of its own for one column: dot_f16_1 and axpy_f16_1 with ML_GEMV_OWN_F16_1, dot_f32_1 with
- * ML_GEMV_OWN_F32_1.
+ * ML_GEMV_OWN_F32_1; ML_GEMV_OUTER is what else the table shall have.
  *
  * Tile functions are inlined into one function for each (dtype, n) with all of these constant, so that the accumulators
  * live in registers. */
@@ -494,6 +494,9 @@ static void collect(void *dst, int64_t ld, const ml_mat *src, int64_t rows, int6
 const ml_gemv_impl ML_GEMV_IMPL = {
     .dot = {dot_f32, dot_f16, dot_bf16},
     .axpy = {axpy_f32, axpy_f16, axpy_bf16},
+#ifdef ML_GEMV_OUTER
+    ML_GEMV_OUTER,
+#endif
     .pack_x = pack_x,
     .pack_w = pack_w,
     .collect = collect,
