@@ -1,8 +1,8 @@
-/* "outer" on the AVX-512 tiers, f32 weights: a row of X is one vector, multiplied by an element of each of eight rows of W.
- * Nothing is packed and nothing added across a vector, so all that is left are the multiply-adds: eight sums are twice
- * what hides their latency, and with eight rows the lines of W at hand fit the ways of the nearest cache even where rows
- * lie a multiple of 4 KiB apart (twelve do not: 77 % of the speed). The lanes that n columns leave empty are lost, which
- * pays from outer_cols columns on. */
+/* "outer" on the AVX-512 tiers, f32 weights: a row of X is one vector, multiplied by an element of each of eight rows
+ * of W. Nothing is packed and nothing added across a vector, so all that is left are the multiply-adds: eight sums are
+ * twice what hides their latency, and with eight rows the lines of W at hand fit the ways of the nearest cache even
+ * where rows lie a multiple of 4 KiB apart (twelve do not: 77 % of the speed). The lanes that n columns leave empty are
+ * lost, which pays from outer_cols columns on. */
 #ifndef ML_GEMV_OUTER_AVX512_H
 #define ML_GEMV_OUTER_AVX512_H
 
@@ -12,8 +12,8 @@
 
 enum { OUTER_ROWS = 8, OUTER_TURN = 8 };
 
-/* Row r from a step of k on, as an address that one instruction forms: the compiler is kept from knowing that `upper` and
- * `thrice` follow from the rest, or it computes every row's address anew. */
+/* Row r from a step of k on, as an address that one instruction forms: the compiler is kept from knowing that `upper`
+ * and `thrice` follow from the rest, or it computes every row's address anew. */
 typedef struct outer_rows {
     const char *lower, *upper; /* rows 0 and 4 */
     int64_t once, thrice;      /* bytes from row to row */
