@@ -372,6 +372,19 @@ def test_torch_both_ways(name):
     assert owned[0, 0].item() == 5
 
 
+@pytest.mark.parametrize("dtype", ["int16", "complex64"])
+def test_dlpack_dtype_refused_of_a_producer_without_dtype(dtype):
+    class Producer:
+        def __dlpack__(self, **_):
+            return np.ones(2, dtype).__dlpack__(max_version=(1, 0))
+
+        def __dlpack_device__(self):
+            return 1, 0
+
+    with pytest.raises(ml.DTypeError, match="array: DLPack dtype"):
+        ml.array(Producer())
+
+
 @needs_torch
 def test_torch_conversions_and_refusals():
     assert ml.array(torch.ones(2, dtype=torch.float64)).dtype is ml.float32

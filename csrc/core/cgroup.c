@@ -1,5 +1,6 @@
 /* The CPU quota that cgroups set for this process (cgroups(7); kernel documentation "Control Group v2", cpu.max, and
  * "CFS Bandwidth Control" for v1). A quota of an ancestor holds too, so the smallest one on the way up counts. */
+#include "core/cpuinfo.h"
 #include "core/pool.h"
 
 #include <stdio.h>
@@ -101,12 +102,7 @@ static bool each_line(const char *path, void (*parse)(char *, hierarchies *), hi
 static bool read_text(const char *dir, const char *name, char *text, size_t size) {
     char path[2 * PATH_SIZE + 32];
     snprintf(path, sizeof path, "%s/%s", dir, name);
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return false;
-    bool ok = fgets(text, (int)size, f) != NULL;
-    fclose(f);
-    return ok;
+    return ml_read_line(path, text, size);
 }
 
 /* The quota of one cgroup directory in CPUs; 0: none. */

@@ -196,8 +196,7 @@ static void cpuid_caches(void) {
 
 /* ---- files ---- */
 
-#if defined(__linux__)
-static bool read_line(const char *path, char *text, size_t size) {
+bool ml_read_line(const char *path, char *text, size_t size) {
     FILE *f = fopen(path, "re");
     if (!f)
         return false;
@@ -206,20 +205,21 @@ static bool read_line(const char *path, char *text, size_t size) {
     return ok;
 }
 
+#if defined(__linux__)
 /* CPU 0's caches from sysfs, e.g. index2/{level,type,size} = "2", "Unified", "1024K". On machines with two kinds of
  * cores that is one of them. */
 static void sysfs_caches(void) {
     for (int i = 0; i < 8; i++) {
         char path[96], text[64];
         snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/level", i);
-        if (!read_line(path, text, sizeof text))
+        if (!ml_read_line(path, text, sizeof text))
             return;
         long level = strtol(text, NULL, 10);
         snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/type", i);
-        if (!read_line(path, text, sizeof text) || text[0] == 'I')
+        if (!ml_read_line(path, text, sizeof text) || text[0] == 'I')
             continue;
         snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", i);
-        if (!read_line(path, text, sizeof text))
+        if (!ml_read_line(path, text, sizeof text))
             continue;
         char *unit;
         int64_t size = strtoll(text, &unit, 10);

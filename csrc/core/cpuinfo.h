@@ -3,6 +3,7 @@
 #define ML_CORE_CPUINFO_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* ISA features; a kernel names all that it needs and runs when (needs & have) == needs. */
@@ -33,5 +34,9 @@ const ml_cpu_info *ml_cpu_info_get(void);
 bool ml_isa_mask_from_name(const char *name, uint32_t *mask);
 /* "avx512_bf16 avx512 avx2" (best first) or "scalar"; into buf. */
 char *ml_isa_format(uint32_t isa, char *buf, unsigned size);
+
+/* The first line of a file, cut at size - 1 bytes, its newline kept; false when there is none. For what the system
+ * tells of itself in files. */
+bool ml_read_line(const char *path, char *text, size_t size);
 
 #endif

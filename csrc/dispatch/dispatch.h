@@ -56,6 +56,7 @@ const char *ml_why_text(ml_why why);              /* "N <= METALLIC_MATMUL_SMALL
 const char *ml_backend_name(ml_matmul_backend b); /* "auto", "mlx", "mps", "gemv" */
 const char *ml_softmax_variant_name(ml_softmax_variant v);
 const char *ml_sdpa_variant_name(ml_sdpa_variant v);
+const char *ml_family_name(ml_op_kind op, int family); /* one of these; "" for operations without families */
 /* "small_n(8)", "gemm_simd(64x64)", "gemm_generic", "vec", "tiled", ... ; into buf */
 char *ml_plan_variant_format(const ml_plan *plan, char *buf, size_t size);
 

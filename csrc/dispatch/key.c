@@ -116,18 +116,23 @@ static void put_sdpa(ml_cache_key *key, const ml_op *op) {
     put_placement(key, &op->out[0], true);
 }
 
-static void put_simple(ml_cache_key *key, const ml_op *op) {
-    bool binary = op->kind == ML_OP_BINARY;
-    put8(key, binary ? (unsigned)op->binary.kind : 0);
-    for (int i = 0; i < 2; i++) {
-        bool present = i < op->n_in && !(binary && (i == 0 ? op->binary.a_is_value : op->binary.b_is_value));
-        put_dtype(key, &op->in[i], present);
-        put_placement(key, &op->in[i], present);
-        put8(key, present && ml_view_is_contiguous(&op->in[i]));
+/* Up to two operands and the result of an operation that treats every element alike. */
+static void put_elementwise(ml_cache_key *key, const ml_op *op, unsigned kind, bool a_present, bool b_present) {
+    put8(key, kind);
+    const ml_view *views[] = {&op->in[0], &op->in[1], &op->out[0]};
+    const bool present[] = {a_present && op->n_in > 0, b_present && op->n_in > 1, true};
+    for (int i = 0; i < 3; i++) {
+        put_dtype(key, views[i], present[i]);
+        put_placement(key, views[i], present[i]);
+        put8(key, present[i] && ml_view_is_contiguous(views[i]));
     }
-    put_dtype(key, &op->out[0], true);
-    put_placement(key, &op->out[0], true);
-    put8(key, ml_view_is_contiguous(&op->out[0]));
+}
+
+static void put_simple(ml_cache_key *key, const ml_op *op) {
+    if (op->kind == ML_OP_BINARY)
+        put_elementwise(key, op, (unsigned)op->binary.kind, !op->binary.a_is_value, !op->binary.b_is_value);
+    else
+        put_elementwise(key, op, 0, true, true);
 }
 
 /* The length of a norm's rows decides the threadgroup, as for softmax. */
@@ -146,16 +151,7 @@ static void put_norm(ml_cache_key *key, const ml_op *op) {
 }
 
 static void put_activate(ml_cache_key *key, const ml_op *op) {
-    put8(key, (unsigned)op->activate.activation);
-    for (int i = 0; i < 2; i++) {
-        bool present = i < op->n_in;
-        put_dtype(key, &op->in[i], present);
-        put_placement(key, &op->in[i], present);
-        put8(key, present && ml_view_is_contiguous(&op->in[i]));
-    }
-    put_dtype(key, &op->out[0], true);
-    put_placement(key, &op->out[0], true);
-    put8(key, ml_view_is_contiguous(&op->out[0]));
+    put_elementwise(key, op, (unsigned)op->activate.activation, true, true);
 }
 
 static void put_rope(ml_cache_key *key, const ml_op *op) {

@@ -94,6 +94,19 @@ const char *ml_sdpa_variant_name(ml_sdpa_variant v) {
     return "?";
 }
 
+const char *ml_family_name(ml_op_kind op, int family) {
+    switch (op) {
+    case ML_OP_MATMUL:
+        return ml_backend_name((ml_matmul_backend)family);
+    case ML_OP_SOFTMAX:
+        return ml_softmax_variant_name((ml_softmax_variant)family);
+    case ML_OP_SDPA:
+        return ml_sdpa_variant_name((ml_sdpa_variant)family);
+    default:
+        return "";
+    }
+}
+
 static const char *bucket_name(ml_smalln_bucket b) {
     static const char *const names[] = {"1", "2", "4", "8", "16", "other"};
     return names[b];

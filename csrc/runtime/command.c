@@ -8,30 +8,15 @@
 #include <string.h>
 
 /* Guards which command a buffer waits for, the state of commands, and the contexts' lists. Held across fork. */
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static ml_fork_mutex mutex = ML_FORK_MUTEX;
 static pthread_cond_t committed = PTHREAD_COND_INITIALIZER; /* an open command of another thread was committed */
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-static void lock_mutex(void *arg) {
-    pthread_mutex_lock(arg);
-}
-
-static void unlock_mutex(void *arg) {
-    pthread_mutex_unlock(arg);
-}
-
-static void register_mutex(void) {
-    static ml_fork_lock fork_lock = {.lock = lock_mutex, .unlock = unlock_mutex, .arg = &mutex};
-    ml_fork_lock_add(&fork_lock);
-}
 
 static void lock(void) {
-    pthread_once(&once, register_mutex);
-    pthread_mutex_lock(&mutex);
+    ml_fork_mutex_lock(&mutex);
 }
 
 static void unlock(void) {
-    pthread_mutex_unlock(&mutex);
+    ml_fork_mutex_unlock(&mutex);
 }
 
 /* ---- commands ---------------------------------------------------------------------------------------------- */
@@ -209,7 +194,7 @@ static ml_status wait_for(ml_buffer *b) {
     } else {
         lock();
         while (c->open) /* another thread's batch */
-            pthread_cond_wait(&committed, &mutex);
+            pthread_cond_wait(&committed, &mutex.mutex);
         unlock();
         status = await_command(c);
     }

@@ -13,16 +13,8 @@ char *ml_describe_impl(ml_device *dev, const ml_plan *plan, char *buf, size_t si
 }
 
 const char *ml_describe_family(const ml_plan *plan) {
-    switch (plan->op) {
-    case ML_OP_MATMUL:
-        return ml_backend_name((ml_matmul_backend)plan->family);
-    case ML_OP_SOFTMAX:
-        return ml_softmax_variant_name((ml_softmax_variant)plan->family);
-    case ML_OP_SDPA:
-        return ml_sdpa_variant_name((ml_sdpa_variant)plan->family);
-    default:
-        return plan->composed ? "composed" : "";
-    }
+    const char *name = ml_family_name(plan->op, plan->family);
+    return name[0] == '\0' && plan->composed ? "composed" : name;
 }
 
 static void describe_geometry(ml_json *j, const char *key, const int32_t values[3]) {

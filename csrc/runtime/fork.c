@@ -1,6 +1,5 @@
 #include "runtime/fork.h"
 
-#include <pthread.h>
 #include <stddef.h>
 
 static pthread_mutex_t list_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -29,14 +28,22 @@ static void install(void) {
     pthread_atfork(before_fork, after_fork, after_fork_in_child);
 }
 
-void ml_fork_lock_add(ml_fork_lock *l) {
+static void lock_list(void) {
     pthread_once(&once, install);
     pthread_mutex_lock(&list_mutex);
+}
+
+static void link_lock(ml_fork_lock *l) {
     l->previous = NULL;
     l->next = list;
     if (list)
         list->previous = l;
     list = l;
+}
+
+void ml_fork_lock_add(ml_fork_lock *l) {
+    lock_list();
+    link_lock(l);
     pthread_mutex_unlock(&list_mutex);
 }
 
@@ -49,6 +56,31 @@ void ml_fork_lock_remove(ml_fork_lock *l) {
     if (l->next)
         l->next->previous = l->previous;
     pthread_mutex_unlock(&list_mutex);
+}
+
+static void lock_mutex(void *arg) {
+    pthread_mutex_lock(arg);
+}
+
+static void unlock_mutex(void *arg) {
+    pthread_mutex_unlock(arg);
+}
+
+void ml_fork_mutex_lock(ml_fork_mutex *m) {
+    if (!atomic_load_explicit(&m->added, memory_order_acquire)) {
+        lock_list();
+        if (!atomic_load_explicit(&m->added, memory_order_relaxed)) {
+            m->fork_lock = (ml_fork_lock){.lock = lock_mutex, .unlock = unlock_mutex, .arg = &m->mutex};
+            link_lock(&m->fork_lock);
+            atomic_store_explicit(&m->added, true, memory_order_release);
+        }
+        pthread_mutex_unlock(&list_mutex);
+    }
+    pthread_mutex_lock(&m->mutex);
+}
+
+void ml_fork_mutex_unlock(ml_fork_mutex *m) {
+    pthread_mutex_unlock(&m->mutex);
 }
 
 uint32_t ml_fork_generation(void) {

@@ -3,6 +3,7 @@
 #ifndef ML_RUNTIME_FORK_H
 #define ML_RUNTIME_FORK_H
 
+#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -35,6 +36,17 @@ typedef struct ml_fork_lock {
 
 void ml_fork_lock_add(ml_fork_lock *l);
 void ml_fork_lock_remove(ml_fork_lock *l);
+
+/* A mutex of a source file, held across fork. Initialise with ML_FORK_MUTEX. */
+typedef struct ml_fork_mutex {
+    pthread_mutex_t mutex;
+    ml_fork_lock fork_lock;
+    atomic_bool added;
+} ml_fork_mutex;
+#define ML_FORK_MUTEX {.mutex = PTHREAD_MUTEX_INITIALIZER}
+
+void ml_fork_mutex_lock(ml_fork_mutex *m);
+void ml_fork_mutex_unlock(ml_fork_mutex *m);
 
 /* Counts the forks between the first process and this one. Known from the first ml_fork_lock_add on. */
 uint32_t ml_fork_generation(void);

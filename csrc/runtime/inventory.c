@@ -83,13 +83,6 @@ ml_status ml_devices_json(char **json) {
     return ml_json_finish(&j, json);
 }
 
-static const char *family_name(const ml_kernel_desc *k) {
-    return k->op == ML_OP_MATMUL    ? ml_backend_name((ml_matmul_backend)k->family)
-           : k->op == ML_OP_SOFTMAX ? ml_softmax_variant_name((ml_softmax_variant)k->family)
-           : k->op == ML_OP_SDPA    ? ml_sdpa_variant_name((ml_sdpa_variant)k->family)
-                                    : "";
-}
-
 static void describe_bits(ml_json *j, const char *key, uint32_t bits, const char *const *names) {
     ml_json_array_begin(j, key);
     for (int i = 0; names[i]; i++)
@@ -107,9 +100,9 @@ static void describe_kernel(ml_json *j, const ml_device *dev, const ml_caps *cap
     ml_json_string(j, "name", k->name);
     ml_json_string(j, "device", dev->name);
     ml_json_string(j, "op", ml_op_name(k->op));
-    ml_json_string(j, "backend", family_name(k));
+    ml_json_string(j, "backend", ml_family_name(k->op, k->family));
     if (k->op == ML_OP_SOFTMAX || k->op == ML_OP_SDPA)
-        ml_json_string(j, "variant", family_name(k));
+        ml_json_string(j, "variant", ml_family_name(k->op, k->family));
     ml_json_array_begin(j, "dtypes");
     for (int dt = 0; dt < ML_DTYPE_COUNT; dt++)
         if (k->dtypes & ML_DTYPE_BIT(dt))

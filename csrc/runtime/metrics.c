@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,29 +15,14 @@
 atomic_int ml_metrics_profiles;
 
 /* Guards the lists of files and profiles. Held across fork. */
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-static void lock_mutex(void *arg) {
-    pthread_mutex_lock(arg);
-}
-
-static void unlock_mutex(void *arg) {
-    pthread_mutex_unlock(arg);
-}
-
-static void register_mutex(void) {
-    static ml_fork_lock fork_lock = {.lock = lock_mutex, .unlock = unlock_mutex, .arg = &mutex};
-    ml_fork_lock_add(&fork_lock);
-}
+static ml_fork_mutex mutex = ML_FORK_MUTEX;
 
 static void lock(void) {
-    pthread_once(&once, register_mutex);
-    pthread_mutex_lock(&mutex);
+    ml_fork_mutex_lock(&mutex);
 }
 
 static void unlock(void) {
-    pthread_mutex_unlock(&mutex);
+    ml_fork_mutex_unlock(&mutex);
 }
 
 static double clock_us(clockid_t clock) {

@@ -322,15 +322,23 @@ int mlpy_dlpack_import(mlpy_state *st, PyObject *obj, const mlpy_import_options 
     }
     mlpy_lender lender;
     mlpy_foreign f;
-    int result = consume(st, capsule, o->name, &lender, &f);
-    Py_DECREF(capsule);
-    if (result < 0) {
-        if (PyErr_ExceptionMatches(st->errors[ML_ERR_DTYPE]) && PyObject_HasAttr(obj, st->names[MLPY_S_dtype])) {
-            PyErr_Clear();
+    if (consume(st, capsule, o->name, &lender, &f) < 0) {
+        /* The capsule's destructor and the look-up of an attribute may clear the exception that is set. */
+        PyObject *error, *value, *traceback;
+        PyErr_Fetch(&error, &value, &traceback);
+        Py_DECREF(capsule);
+        const bool of_dtype = PyErr_GivenExceptionMatches(error, st->errors[ML_ERR_DTYPE]);
+        if (of_dtype && PyObject_HasAttr(obj, st->names[MLPY_S_dtype])) {
+            Py_XDECREF(error);
+            Py_XDECREF(value);
+            Py_XDECREF(traceback);
             mlpy_refuse_dtype(st, obj, obj, o->name); /* in the producer's words, not DLPack's */
+        } else {
+            PyErr_Restore(error, value, traceback);
         }
         return -1;
     }
+    Py_DECREF(capsule);
     ml_status status = mlpy_take_foreign(st, o, &f, &lender, out);
     if (status == ML_OK)
         return 1;

@@ -66,19 +66,6 @@ static PyObject *bool_of(bool value) {
     return PyBool_FromLong(value);
 }
 
-static const char *family_name(const ml_plan *plan) {
-    switch (plan->op) {
-    case ML_OP_MATMUL:
-        return ml_backend_name((ml_matmul_backend)plan->family);
-    case ML_OP_SOFTMAX:
-        return ml_softmax_variant_name((ml_softmax_variant)plan->family);
-    case ML_OP_SDPA:
-        return ml_sdpa_variant_name((ml_sdpa_variant)plan->family);
-    default:
-        return "";
-    }
-}
-
 static PyObject *plan_dict(const ml_plan *plan) {
     char variant[64];
     const ml_blocking *block = &plan->block;
@@ -97,7 +84,7 @@ static PyObject *plan_dict(const ml_plan *plan) {
     }
     dict = Py_BuildValue(
         "{s:s, s:s, s:s, s:z, s:i, s:i, s:i, s:(LLL), s:((iii)(iii)i), s:L, s:L, s:L, s:L, s:d, s:O, s:O}", "op",
-        ml_op_name(plan->op), "family", family_name(plan), "variant",
+        ml_op_name(plan->op), "family", ml_family_name(plan->op, plan->family), "variant",
         ml_plan_variant_format(plan, variant, sizeof variant), "kernel", plan->kernel ? plan->kernel->name : NULL,
         "variant_kind", (int)plan->variant, "bucket", (int)plan->bucket, "tile", (int)plan->tile, "block",
         (long long)block->mc, (long long)block->nc, (long long)block->kc, "geometry", g->grid[0], g->grid[1],
