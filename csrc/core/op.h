@@ -203,6 +203,7 @@ typedef struct ml_kernel_desc {
     int rank;                         /* among rows that can do a case the highest rank wins */
     bool experimental;                /* only with exp_kernels */
     int mr, nr;                       /* micro-tile of a matmul kernel */
+    int k_unit;                       /* steps along k that a tiled GEMM's kernel takes at once; 0: what a word holds */
     int64_t max_n;                    /* largest N it accepts in one pass (softmax: seq_k, SDPA: head size); 0: any */
     uint32_t requires_cases, prefers; /* ML_CASE_...: cases it cannot do without, and cases it is made for; 0: any */
     const void *impl;                 /* the device's own function table */

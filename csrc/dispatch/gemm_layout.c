@@ -18,9 +18,19 @@
 /* k blocks are multiples of this, so that a block of a packed strip starts on a cache line and the transposing packing
  * loops see whole vectors; of k_unit where that is more. */
 #define K_STEP 16
+/* Largest panel of B packed with all of k, in the panel scheme: it stays in L2 while A goes by. */
+#define B_WHOLE_MAX (INT64_C(256) << 10)
+/* Lines so far apart share a set of L1 (64 sets everywhere but on a few cores that have more), which holds 8 or so:
+ * with panels of B and rows of C in between, this many of one stride live side by side. */
+#define ALIAS_BYTES 4096
+#define ALIAS_ROWS 4
+#define LINE 64 /* bytes of a cache line */
 
 static int64_t min64(int64_t a, int64_t b) {
     return a < b ? a : b;
+}
+static int64_t max64(int64_t a, int64_t b) {
+    return a > b ? a : b;
 }
 /* Tiny problems plan often enough for the divisions to show. */
 static int64_t ceil_div(int64_t a, int64_t b) {
@@ -56,13 +66,16 @@ void ml_gemm_layout_of(const ml_gemm_shape *s, ml_gemm_layout *l) {
     int64_t a_whole = strips * line_up(s->mr * k_words * size);
     if (s->k == 0 || ((padded_m <= A_WHOLE_BLOCKS * s->block.mc || padded_m == s->mr) && a_whole <= A_WHOLE_MAX)) {
         l->scheme = ML_GEMM_PANEL;
-        l->shared_a = a_whole > A_PRIVATE_MAX || (s->batch < 8 && s->m * s->k >= A_SHARED_MIN && s->n >= 8 * s->nr);
+        l->shared_a = !s->a_in_place &&
+                      (a_whole > A_PRIVATE_MAX || (s->batch < 8 && s->m * s->k >= A_SHARED_MIN && s->n >= 8 * s->nr));
         l->partial_sums = l->k_blocks > 1;
-        l->a_bytes = a_whole;
-        l->b_bytes = s->b_prepacked ? 0 : line_up(kc_words * s->nr * size);
+        l->a_bytes = s->a_in_place ? 0 : a_whole;
+        l->b_whole = k_words * s->nr * size <= B_WHOLE_MAX;
+        l->b_bytes = s->b_prepacked ? 0 : line_up((l->b_whole ? k_words : kc_words) * s->nr * size);
+        l->held_bytes = LINE;
         l->acc_bytes = l->partial_sums ? line_up(padded_m * s->nr * size) : 0;
         l->shared_bytes = l->shared_a ? l->a_bytes : 0;
-        l->private_bytes = l->b_bytes + l->acc_bytes + (l->shared_a ? 0 : l->a_bytes);
+        l->private_bytes = l->held_bytes + l->b_bytes + l->acc_bytes + (l->shared_a ? 0 : l->a_bytes);
     } else {
         l->scheme = ML_GEMM_BLOCKED;
         l->partial_sums = l->k_blocks > 1 && !s->out_is_f32;
@@ -70,12 +83,21 @@ void ml_gemm_layout_of(const ml_gemm_shape *s, ml_gemm_layout *l) {
         l->nb = balanced(s->n, s->block.nc, s->nr);
         if (l->partial_sums)
             l->mb = balanced(s->m, min64(l->mb, ACC_SLAB_MAX / (size * l->nb)), s->mr);
-        l->a_bytes = l->mb / s->mr * line_up(s->mr * kc_words * size);
+        l->a_bytes = s->a_in_place ? 0 : l->mb / s->mr * line_up(s->mr * kc_words * size);
         l->b_bytes = s->b_prepacked ? 0 : l->nb / s->nr * line_up(s->nr * kc_words * size);
         l->acc_bytes = l->partial_sums ? line_up(l->mb * l->nb * size) : 0;
         l->shared_bytes = l->a_bytes + l->b_bytes + l->acc_bytes;
     }
     l->total_bytes = l->shared_bytes + l->private_bytes * s->threads;
+}
+
+/* Rows whose words are the kernel's, but where the same columns of all rows of a tile share a set of L1: there each
+ * would evict the others. Kernels of tiles have an order of their own. */
+bool ml_gemm_a_in_place(const ml_kernel_desc *kernel, const ml_gemm_strides *a, int64_t m, int64_t k) {
+    const int64_t size = (int64_t)ml_dtype_size_of(a->dtype), k_pack = ml_gemm_k_pack(kernel);
+    const bool words_fit = k_pack == 1 ? a->dtype == ML_F32 : k % k_pack == 0;
+    const bool aliased = a->rs * size % ALIAS_BYTES == 0 && min64(m, kernel->mr) > ALIAS_ROWS;
+    return ml_gemm_k_unit(kernel) == k_pack && words_fit && a->cs == 1 && a->rs != 0 && !aliased;
 }
 
 int64_t ml_gemm_panel_floats(const ml_kernel_desc *kernel, int64_t k) {
@@ -100,35 +122,37 @@ ml_panels_of ml_gemm_panels_of(const ml_op *op, const ml_plan *plan) {
     return ML_PANELS_OF_NONE;
 }
 
+/* The last two dims of a factor, `turned` swapped. */
+static ml_gemm_strides strides_of(const ml_view *x, bool turned) {
+    const int row = x->ndim - (turned ? 1 : 2), col = x->ndim - (turned ? 2 : 1);
+    return (ml_gemm_strides){x->dtype, x->strides[row], x->strides[col]};
+}
+
 int64_t ml_gemm_scratch_bytes(const ml_op *op, const ml_plan *plan, int threads) {
     const ml_matmul_params *p = &op->matmul;
     if (p->m <= 0 || p->n <= 0 || p->batch <= 0)
         return 0;
-    ml_gemm_shape shape = {.m = p->m,
-                           .n = p->n,
-                           .k = p->alpha == 0.0f ? 0 : p->k,
-                           .batch = p->batch,
-                           .mr = plan->kernel->mr,
-                           .nr = plan->kernel->nr,
-                           .k_pack = ml_gemm_k_pack(plan->kernel),
-                           .k_unit = ml_gemm_k_unit(plan->kernel),
-                           .block = plan->block,
-                           .out_is_f32 = op->out[0].dtype == ML_F32,
-                           .threads = threads};
-    ml_gemm_layout layout;
-    if (plan->panels != ML_PANELS_OF_NONE) { /* only that orientation can be */
-        shape.b_prepacked = true;
-        if (plan->panels == ML_PANELS_OF_A) {
-            shape.m = p->n;
-            shape.n = p->m;
-        }
+    int64_t most = 0;
+    for (int flipped = 0; flipped < 2; flipped++) {
+        if (plan->panels == (flipped ? ML_PANELS_OF_B : ML_PANELS_OF_A)) /* only the other orientation can be */
+            continue;
+        ml_gemm_shape shape = {.m = flipped ? p->n : p->m,
+                               .n = flipped ? p->m : p->n,
+                               .k = p->alpha == 0.0f ? 0 : p->k,
+                               .batch = p->batch,
+                               .mr = plan->kernel->mr,
+                               .nr = plan->kernel->nr,
+                               .k_pack = ml_gemm_k_pack(plan->kernel),
+                               .k_unit = ml_gemm_k_unit(plan->kernel),
+                               .block = plan->block,
+                               .out_is_f32 = op->out[0].dtype == ML_F32,
+                               .b_prepacked = plan->panels != ML_PANELS_OF_NONE,
+                               .threads = threads};
+        const ml_gemm_strides a = strides_of(&op->in[flipped ? ML_IN_B : ML_IN_A], flipped);
+        shape.a_in_place = ml_gemm_a_in_place(plan->kernel, &a, shape.m, shape.k);
+        ml_gemm_layout layout;
         ml_gemm_layout_of(&shape, &layout);
-        return layout.total_bytes;
+        most = max64(most, layout.total_bytes);
     }
-    ml_gemm_layout_of(&shape, &layout);
-    int64_t bytes = layout.total_bytes;
-    shape.m = p->n;
-    shape.n = p->m;
-    ml_gemm_layout_of(&shape, &layout);
-    return bytes > layout.total_bytes ? bytes : layout.total_bytes;
+    return most;
 }

@@ -18,7 +18,9 @@ typedef struct ml_gemm_layout {
     int64_t mb, nb;       /* BLOCKED: rows and columns of C that share one pair of slabs; multiples of mr, nr */
     bool shared_a;        /* PANEL: A is packed once for all threads; else by each task for itself */
     bool partial_sums;    /* f32 sums are carried between k blocks in scratch (BLOCKED: only when out is not f32) */
-    int64_t a_bytes, b_bytes, acc_bytes; /* one copy of each, multiples of 64 */
+    bool b_whole;         /* PANEL: a packed panel holds all of k, else one k block */
+    int64_t a_bytes, b_bytes, acc_bytes; /* one copy of each, multiples of 64; no A where it is multiplied in place */
+    int64_t held_bytes;                  /* PANEL: in front of b in a thread's part: what its buffers hold */
     int64_t shared_bytes;                /* at offset 0 */
     int64_t private_bytes;               /* one per thread after it */
     int64_t total_bytes;                 /* shared_bytes + threads * private_bytes */
@@ -32,7 +34,8 @@ typedef struct ml_gemm_shape {
     int64_t k_unit; /* panels are filled up with zeros to a multiple of so many steps */
     ml_blocking block;
     bool out_is_f32;
-    bool b_prepacked; /* B comes in panels: no room for packing it */
+    bool a_in_place;  /* no room for packing A: ml_gemm_a_in_place() */
+    bool b_prepacked; /* B comes in panels: the same */
     int threads;
 } ml_gemm_shape;
 void ml_gemm_layout_of(const ml_gemm_shape *shape, ml_gemm_layout *layout);
@@ -42,10 +45,19 @@ static inline int64_t ml_gemm_k_pack(const ml_kernel_desc *kernel) {
     return (kernel->supports & ML_SUP_BF16_DOT) != 0 ? 2 : 1;
 }
 
-/* k_unit of a tiled GEMM's row: a power of two; an AMX tile is 32 steps deep. */
+/* k_unit of a tiled GEMM's row: a power of two. */
 static inline int64_t ml_gemm_k_unit(const ml_kernel_desc *kernel) {
-    return (kernel->isa & ML_ISA_AMX_BF16) != 0 ? 32 : ml_gemm_k_pack(kernel);
+    return kernel->k_unit > 0 ? kernel->k_unit : ml_gemm_k_pack(kernel);
 }
+
+/* A row-major or column-major operand, or another: strides in elements. */
+typedef struct ml_gemm_strides {
+    ml_dtype dtype;
+    int64_t rs, cs;
+} ml_gemm_strides;
+
+/* Whether the driver has the kernel read the m x k matrix A where it lies. */
+bool ml_gemm_a_in_place(const ml_kernel_desc *kernel, const ml_gemm_strides *a, int64_t m, int64_t k);
 
 /* Words that k steps take in a panel, for each row. */
 static inline int64_t ml_gemm_words(int64_t k, int64_t k_pack, int64_t k_unit) {

@@ -211,9 +211,9 @@ static int choose_backend(const ml_matmul_case *c, ml_plan *plan) {
     return c->shape_class == ML_SMALL_N ? ML_BACKEND_GEMV : ML_BACKEND_MLX;
 }
 
-/* Whether the tiled GEMM would read a weight in panels that hold no more bytes than the weight. Then it was measured to
- * be at least as fast as the small-N kernels of the tables, whose rows compare with a GEMM that packs (docs/gemm.md).
- */
+/* Whether the tiled GEMM would read a weight in panels that hold no more bytes than the weight. Rows of the tables that
+ * prefer small-N kernels compare them with a GEMM that packs; with such panels it was faster in the cases of
+ * docs/experiments.md ("Prepacked weights"), which are few: 8 to 12 rows of two or three weights. */
 static bool has_lean_panels(const ml_matmul_case *c) {
     ml_why why_not;
     ml_plan plan = {.kernel = find(c, ML_BACKEND_MLX, &why_not)};

@@ -193,7 +193,7 @@ static void case_alloc(tile_case *t) {
         make_pairs(&t->b_pairs, &t->b, t->k, &of_b);
     }
     t->a_rows = (check_buffer){0};
-    if (t->impl->in_place_a && t->k > 0 && t->k % t->impl->k_pack == 0 && check_rand() % 2)
+    if (!t->impl->k_unit && t->k > 0 && t->k % t->impl->k_pack == 0 && check_rand() % 2)
         make_rows(t);
     check_alloc(&t->acc, (size_t)(mr * nr * size), 64);
     check_alloc(&t->acc_before, (size_t)(mr * nr * size), 64);
@@ -515,11 +515,10 @@ void bench_gemm(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
         for (size_t d = first; d < 3; d++) {
             for (int kind = 0; kind < 3; kind++) {
                 static const char *const names[] = {"along rows", "along k", "step 2"};
-                int64_t width = packs[i].width;
+                const int64_t width = packs[i].width, stride = kind == 2 ? 2 : 1;
                 arg.pack = packs[i].fn;
                 arg.count = width;
-                arg.src =
-                    (ml_mat){raw.data, kind == 1 ? K : kind + 1, kind == 1 ? 1 : width * (kind + 1), check_dtypes[d]};
+                arg.src = (ml_mat){raw.data, kind == 1 ? K : stride, kind == 1 ? 1 : width * stride, check_dtypes[d]};
                 snprintf(what, sizeof what, "%s %s %s", packs[i].name, ml_dtype_name(check_dtypes[d]), names[kind]);
                 check_bench(what, bench_pack, &arg, (double)(width * K), "elements/ns");
             }

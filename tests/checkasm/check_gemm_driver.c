@@ -14,7 +14,9 @@ typedef struct shape {
 
 typedef struct product {
     shape size;
+    ml_caps caps;
     check_values values;
+    ml_dtype dtype_out;
     bool prepacked;            /* B also comes in panels */
     matrix a, b, c, bias, out; /* the problems of the batch below each other */
     check_buffer panels;
@@ -48,7 +50,7 @@ static void product_alloc(product *p, const ml_kernel_desc *row) {
     matrix_alloc(&p->b, dtype_b, s->batch * s->k, s->n, p->prepacked ? ROWS : any_layout());
     matrix_alloc(&p->c, check_dtypes[check_range(0, 2)], s->batch * s->m, s->n, any_layout());
     matrix_alloc(&p->bias, check_dtypes[check_range(0, 2)], s->batch * s->m, s->n, any_layout());
-    matrix_alloc(&p->out, check_dtypes[check_range(0, 2)], s->batch * s->m, s->n, any_layout());
+    matrix_alloc(&p->out, p->dtype_out, s->batch * s->m, s->n, any_layout());
     matrix_fill(&p->a, p->values);
     matrix_fill(&p->b, p->values);
     matrix_fill(&p->c, p->values);
@@ -56,7 +58,7 @@ static void product_alloc(product *p, const ml_kernel_desc *row) {
 
     p->op.kind = ML_OP_MATMUL;
     p->op.matmul = (ml_matmul_params){.m = s->m, .n = s->n, .k = s->k, .batch = s->batch, .alpha = 1.0f, .beta = 1.0f};
-    if (check_rand() % 2 && !p->prepacked) /* without 0 */
+    if (check_rand() % 2 && !p->prepacked) /* it may be 0 then, and no plan takes panels for a product by 0 */
         p->op.matmul.alpha = 0.5f * (float)check_range(-3, 3);
     p->op.matmul.has_c = check_rand() % 2;
     p->op.matmul.has_bias = check_rand() % 2;
@@ -70,9 +72,8 @@ static void product_alloc(product *p, const ml_kernel_desc *row) {
     p->op.n_in = 4;
     p->op.n_out = 1;
 
-    const ml_caps caps = {.l1_bytes = 8 << 10, .l2_bytes = 32 << 10, .l3_bytes = 64 << 10};
     p->plan.kernel = row;
-    p->plan.block = ml_gemm_blocking(&caps, row, s->k);
+    p->plan.block = ml_gemm_blocking(&p->caps, row, s->k);
     if (p->prepacked) {
         check_alloc(&p->panels, (size_t)(s->batch * ml_gemm_panels_bytes(row, s->k, s->n)), 64);
         const ml_pack_args pack = {.kernel = row,
@@ -148,18 +149,68 @@ static bool product_check(const product *p, int64_t i, int64_t j) {
     return false;
 }
 
+/* Ways through the driver. Where they depend on how it turns the problem, a product counts for none. */
+enum { ONE_BLOCK, SEVERAL_BLOCKS, ONE_BLOCK_PANEL, SEVERAL_BLOCKS_PANEL, SUMS_IN_SLAB, SUMS_IN_OUT, WAYS };
+static const char *const way_names[WAYS] = {"blocked, one k block",
+                                            "blocked, several k blocks",
+                                            "panel, one k block",
+                                            "panel, several k blocks",
+                                            "blocked, sums between k blocks apart",
+                                            "blocked, sums between k blocks in out"};
+
+static void see_ways(const product *p, bool seen[WAYS]) {
+    const ml_kernel_desc *row = p->plan.kernel;
+    ml_gemm_layout l[2];
+    for (int flipped = 0; flipped < 2; flipped++) {
+        const ml_gemm_shape oriented = {.m = flipped ? p->size.n : p->size.m,
+                                        .n = flipped ? p->size.m : p->size.n,
+                                        .k = p->op.matmul.alpha == 0.0f ? 0 : p->size.k,
+                                        .batch = p->size.batch,
+                                        .mr = row->mr,
+                                        .nr = row->nr,
+                                        .k_pack = ml_gemm_k_pack(row),
+                                        .k_unit = ml_gemm_k_unit(row),
+                                        .block = p->plan.block,
+                                        .out_is_f32 = p->dtype_out == ML_F32,
+                                        .threads = 1};
+        ml_gemm_layout_of(&oriented, &l[flipped]);
+    }
+    if (l[0].scheme != l[1].scheme)
+        return;
+    const bool several = l[0].k_blocks > 1;
+    if (l[0].scheme == ML_GEMM_PANEL) {
+        seen[several ? SEVERAL_BLOCKS_PANEL : ONE_BLOCK_PANEL] = true;
+    } else {
+        seen[several ? SEVERAL_BLOCKS : ONE_BLOCK] = true;
+        if (several)
+            seen[l[0].partial_sums ? SUMS_IN_SLAB : SUMS_IN_OUT] = true;
+    }
+}
+
 void check_gemm_driver(const ml_kernel_desc *row) {
-    static const shape shapes[] = {{200, 150, 200, 1}, {40, 300, 200, 1}, {300, 17, 31, 1}, {64, 64, 64, 2},
-                                   {33, 70, 77, 9},    {5, 9, 3, 40},     {1, 40, 33, 1},   {150, 140, 0, 1}};
+    /* Small caches, and smaller ones, with which few rows are many blocks for every kernel. */
+    static const ml_caps caps[] = {{.l1_bytes = 8 << 10, .l2_bytes = 32 << 10, .l3_bytes = 64 << 10},
+                                   {.l1_bytes = 4 << 10, .l2_bytes = 4 << 10, .l3_bytes = 32 << 10}};
+    static const struct {
+        shape size;
+        int caps;
+    } cases[] = {{{200, 150, 200, 1}, 0}, {{40, 300, 200, 1}, 0}, {{300, 17, 31, 1}, 0}, {{64, 64, 64, 2}, 0},
+                 {{33, 70, 77, 9}, 0},    {{5, 9, 3, 40}, 0},     {{1, 40, 33, 1}, 0},   {{150, 140, 0, 1}, 0},
+                 {{130, 110, 280, 1}, 1}, {{140, 115, 30, 1}, 1}, {{60, 70, 300, 1}, 0}};
     static const int threads[] = {2, 7};
-    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-        const shape *s = &shapes[i];
+    bool seen[WAYS] = {false};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const shape *s = &cases[i].size;
         for (int round = 0; round < 6; round++) {
-            product p = {.size = *s, .values = round % 2 ? CHECK_INTEGERS : CHECK_RANDOM};
+            product p = {.size = *s,
+                         .caps = caps[cases[i].caps],
+                         .values = round % 2 ? CHECK_INTEGERS : CHECK_RANDOM,
+                         .dtype_out = check_dtypes[(round + 1) % 3]};
             p.prepacked = round >= 4 && s->k > 0;
             check_begin("%lld products of %lld x %lld x %lld%s, %s", (long long)s->batch, (long long)s->m,
                         (long long)s->n, (long long)s->k, p.prepacked ? " prepacked" : "", check_values_name(p.values));
             product_alloc(&p, row);
+            see_ways(&p, seen);
             product_run(&p, 1);
             for (int64_t at = 0; at < p.out.m * p.out.n && product_check(&p, at / p.out.n, at % p.out.n);)
                 at++;
@@ -181,4 +232,8 @@ void check_gemm_driver(const ml_kernel_desc *row) {
             product_free(&p);
         }
     }
+    check_begin("ways of the driver");
+    for (int way = 0; way < WAYS; way++)
+        if (!seen[way])
+            check_fail("no product above took: %s", way_names[way]);
 }

@@ -6,9 +6,9 @@
 #include "checkasm.h"
 
 typedef struct model_kernel {
-    ml_kernel_desc row;       /* as in the device's table, but for name and impl */
-    uint32_t needs;           /* what the model itself takes of this machine, instead of row.isa */
-    bool (*is_entered)(void); /* the calling thread's registers are still set up */
+    ml_kernel_desc row;   /* as in the device's table, but for name and impl */
+    uint32_t needs;       /* what the model itself takes of this machine, instead of row.isa */
+    int (*entered)(void); /* threads whose registers are set up */
 } model_kernel;
 
 /* gemm_amx_bf16.c with the tiles of model_tiles.h and with vectors of one element, or those of AVX-512. */
@@ -24,8 +24,9 @@ extern const model_kernel model_amx_scalar, model_amx_avx512;
              .isa = ML_ISA_AVX2 | ML_ISA_AVX512 | ML_ISA_AMX_BF16,                                                     \
              .mr = 32,                                                                                                 \
              .nr = 32,                                                                                                 \
+             .k_unit = 32,                                                                                             \
              .impl = (impl_)},                                                                                         \
      .needs = (needs_),                                                                                                \
-     .is_entered = tile_is_configured}
+     .entered = tile_threads}
 
 #endif

@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -23,6 +24,8 @@ static __thread struct {
     model_tile tile[MODEL_TILES];
 } model_state;
 
+static atomic_int model_threads; /* whose tiles are configured */
+
 #define MODEL_FN static inline __attribute__((unused))
 
 MODEL_FN void model_require(bool condition) {
@@ -30,11 +33,13 @@ MODEL_FN void model_require(bool condition) {
         raise(SIGILL);
 }
 
-MODEL_FN bool tile_is_configured(void) {
-    return model_state.configured;
+MODEL_FN int tile_threads(void) {
+    return atomic_load(&model_threads);
 }
 
 MODEL_FN void tile_release(void) {
+    if (model_state.configured)
+        atomic_fetch_sub(&model_threads, 1);
     memset(&model_state, 0, sizeof model_state);
 }
 
@@ -57,6 +62,7 @@ MODEL_FN void tile_load_config(const void *config) {
         }
     }
     model_state.configured = true;
+    atomic_fetch_add(&model_threads, 1);
 }
 
 MODEL_FN model_tile *model_at(int tile) {

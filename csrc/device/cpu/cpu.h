@@ -75,7 +75,7 @@ float ml_activate(ml_activation act, float x);
 typedef struct ml_ukr_tile {
     int64_t m, n;     /* valid part of the tile, 1 <= m <= mr, 1 <= n <= nr; nothing else of out is written */
     int64_t a_rows;   /* 0: a packed panel; else bytes from one row of A to the next, which lie as in memory, steps side
-                         by side (in_place_a) */
+                         by side: f32, or with k_pack 2 bf16 and an even k; not with k_unit */
     int64_t b_stride; /* nr for a packed panel; another row stride reads an f32 matrix in place (n == nr, k_pack 1) */
     float alpha, beta; /* beta is not looked at when c_in.data is NULL */
     ml_mat c_in, bias, out;
@@ -102,7 +102,6 @@ typedef struct ml_gemm_impl {
     ml_gemm_ukr_fn ukr;
     ml_gemm_pack_fn pack_a, pack_b; /* src rows of A; columns of B given as rows (strides swapped) */
     int mr, nr, k_pack;
-    bool in_place_a; /* ukr reads f32 rows of A where they lie; k_pack 2: bf16 rows, if k is even */
     /* What follows is 0 or NULL for kernels of vectors. A kernel of tiles takes k_unit steps at once: panels have zeros
      * up to a multiple of that (ml_gemm_words of dispatch/gemm_layout.h), and in those of A a unit holds row after row,
      * word[p / k_unit * (k_unit / 2) * mr + i * (k_unit / 2) + p % k_unit / 2]. */

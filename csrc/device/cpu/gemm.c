@@ -21,12 +21,14 @@
 #define SERIAL_NS 25000.0
 /* Tasks of one parallel section: small enough to balance the threads, large enough to hide the hand-out. */
 #define TASK_NS 20000.0
-#define TASKS_PER_THREAD 8
-#define BLOCKED_TASKS_PER_THREAD 32
+#define TASKS_PER_THREAD 32
+/* Where few rows share a panel of B, reading B takes longest, and longer tasks fetch more of it ahead. */
+#define STREAM_TASKS_PER_THREAD 8
+/* Strips that a task multiplies at least with a panel of B that it may have to pack, which takes a quarter of a strip's
+ * time. */
+#define PART_STRIPS 6
 /* Steps along k that neighbouring strips are packed for at a time. */
 #define PACK_STEPS 16
-/* Columns a task must have before it pays to pack its own copy of A. */
-#define PRIVATE_A_MIN_COLUMNS 128
 /* B is multiplied where it lies, if it lies well, when at most so many strips of A will read each panel, or when it is
  * so small that rereading it costs nothing. */
 #define IN_PLACE_MAX_STRIPS 2
@@ -36,16 +38,12 @@
 #define MANY_PROBLEMS 8
 
 #define LINE 64 /* bytes of a cache line */
-/* Lines so far apart share a set of L1 (64 sets everywhere but on a few cores that have more), which holds 8 or so:
- * with panels of B and rows of C in between, this many of one stride live side by side. */
-#define ALIAS_BYTES 4096
-#define ALIAS_ROWS 4
 
 typedef struct gemm_run {
     const ml_encode_args *args;
     const ml_gemm_impl *impl;
     ml_gemm_layout layout;
-    ml_gemm_problem problem; /* the one at work; PANEL with private A: the first, whose strides hold for all */
+    ml_gemm_problem problem; /* the one at work; PANEL with private A: the first, whose strides are those of all */
     int64_t m, n, k;         /* of every problem, as oriented */
     int64_t k_unit;
     bool flipped;
@@ -56,8 +54,8 @@ typedef struct gemm_run {
     int64_t strips, panels;  /* PANEL: of the problem */
     int64_t strip_rows;      /* PANEL: rows of a strip, at most mr, evened out so that no strip is nearly empty */
     bool in_place;           /* PANEL: whole panels of an f32 row-major B are not packed */
-    int64_t chunks;          /* PANEL: tasks per problem, of panels in even parts */
-    int64_t group;           /* PANEL: problems per task */
+    int64_t chunks, parts;   /* PANEL: a problem's tasks: its panels in chunks, a chunk's strips in parts */
+    int64_t first, group;    /* PANEL: the first problem of the job, and problems per task */
 
     /* BLOCKED: the macro block at work */
     int64_t i0, j0, p0, mb, nb, kb; /* its origin and extent in C and along k */
@@ -141,16 +139,6 @@ static const float *prepacked_at(const gemm_run *run, const ml_gemm_problem *p) 
     return run->prepacked + index * ceil_div(p->n, run->impl->nr) * run->panel_floats;
 }
 
-/* Rows of A whose words are the kernel's are multiplied where they lie, unless the same columns of all rows of a tile
- * share a set of L1: then each would evict the others. */
-static bool can_read_a(const gemm_run *run) {
-    const ml_mat *a = &run->problem.a;
-    const int64_t size = (int64_t)ml_dtype_size_of(a->dtype);
-    const bool words_fit = run->impl->k_pack == 1 ? a->dtype == ML_F32 : run->k % run->impl->k_pack == 0;
-    const bool aliased = a->rs * size % ALIAS_BYTES == 0 && min64(run->m, run->impl->mr) > ALIAS_ROWS;
-    return run->impl->in_place_a && words_fit && a->cs == 1 && a->rs != 0 && !aliased;
-}
-
 static double copy_ns(int64_t rows, int64_t columns) {
     return (double)rows * (double)columns / COPIES_PER_NS;
 }
@@ -200,7 +188,7 @@ static void pack_a_strips(const gemm_run *run, const ml_gemm_problem *p, float *
     }
 }
 
-/* Where a tile is: its k block and strip. */
+/* Where a tile is: its k block, and its strip among those of the task. */
 typedef struct look_from {
     int64_t p0, kb, strip;
     int k_pack;
@@ -232,25 +220,53 @@ static void look_ahead_prepacked(ml_ukr_tile *tile, const float *after, const lo
     tile->ahead_step = LINE;
 }
 
-/* Columns of panels [first, last) of one problem. b_packed is followed by the partial sums. */
-static void panel_columns(const gemm_run *run, const ml_gemm_problem *p, const float *a_packed, float *b_packed,
-                          const int64_t range[2]) {
+/* What the buffers of a worker hold from one of its tasks to the next; -1: nothing. */
+typedef struct panel_held {
+    int64_t a; /* the problem whose strips of A are packed */
+    int64_t b; /* the panel, counted through all problems, that is packed with all of k */
+} panel_held;
+
+/* A worker's own part of scratch. */
+typedef struct panel_buffers {
+    panel_held *held;
+    float *b, *acc, *a;
+} panel_buffers;
+
+static panel_buffers buffers_of(const gemm_run *run, int worker) {
+    const ml_gemm_layout *l = &run->layout;
+    char *at = (char *)run->private + worker * l->private_bytes;
+    return (panel_buffers){.held = (panel_held *)(void *)at,
+                           .b = (float *)(void *)(at + l->held_bytes),
+                           .acc = (float *)(void *)(at + l->held_bytes + l->b_bytes),
+                           .a = (float *)(void *)(at + l->held_bytes + l->b_bytes + l->acc_bytes)};
+}
+
+/* A part of one problem: panels and strips [first, last). */
+typedef struct panel_part {
+    int64_t index; /* of the problem */
+    int64_t panels[2], strips[2];
+    int64_t next; /* the panel that this thread is likely to want after them; -1: none */
+} panel_part;
+
+static void panel_columns(const gemm_run *run, const ml_gemm_problem *p, const float *a_packed,
+                          const panel_buffers *own, const panel_part *part) {
     const ml_gemm_impl *impl = run->impl;
     const ml_gemm_layout *l = &run->layout;
-    float *acc = b_packed + l->b_bytes / (int64_t)sizeof(float);
     const float *prepacked = prepacked_at(run, p);
     ml_ukr_tile tile = {.a_rows = a_rows(run), .alpha = p->alpha, .beta = p->beta, .activation = p->activation};
-    for (int64_t panel = range[0]; panel < range[1]; panel++) {
-        int64_t col = panel * impl->nr;
+    for (int64_t panel = part->panels[0]; panel < part->panels[1]; panel++) {
+        const int64_t col = panel * impl->nr, number = part->index * run->panels + panel;
+        const bool is_held = l->b_whole && own->held->b == number;
         tile.n = min64(impl->nr, p->n - col);
-        ml_mat next = mat_at(&p->b, 0, col + impl->nr);
+        const int64_t next_panel = panel + 1 < part->panels[1] ? panel + 1 : part->next;
+        ml_mat next = mat_at(&p->b, 0, next_panel * impl->nr);
         int64_t fetched = 0, lines = impl->nr * next.cs * (int64_t)ml_dtype_size_of(next.dtype) / LINE;
-        if (panel + 1 == range[1])
+        if (next_panel < 0)
             next.data = NULL;
         for (int64_t block = 0; block < l->k_blocks; block++) {
             int64_t p0 = block * l->kc, kb = min64(l->kc, p->k - p0);
             ml_mat src = mat_at(&p->b, p0, col);
-            const float *b = b_packed;
+            const float *b;
             tile.b_stride = impl->nr;
             if (prepacked) {
                 b = prepacked + panel * run->panel_floats + words(run, p0) * impl->nr;
@@ -258,40 +274,32 @@ static void panel_columns(const gemm_run *run, const ml_gemm_problem *p, const f
                 b = src.data;
                 tile.b_stride = src.rs;
             } else {
+                float *packed = own->b + (l->b_whole ? words(run, p0) * impl->nr : 0);
                 src = mat_t(&src);
-                impl->pack_b(b_packed, &src, tile.n, kb);
+                if (!is_held)
+                    impl->pack_b(packed, &src, tile.n, kb);
+                own->held->b = number;
+                b = packed;
             }
             tile.acc_load = block > 0;
             tile.acc_store = block + 1 < l->k_blocks;
-            for (int64_t strip = 0; strip < run->strips; strip++) {
+            for (int64_t strip = part->strips[0]; strip < part->strips[1]; strip++) {
                 int64_t row = strip * run->strip_rows;
                 tile.m = min64(run->strip_rows, p->m - row);
-                tile.acc_io = l->partial_sums ? acc + strip * impl->mr * impl->nr : NULL;
+                tile.acc_io = l->partial_sums ? own->acc + strip * impl->mr * impl->nr : NULL;
                 tile_at(&tile, p, row, col);
-                const look_from from = {p0, kb, strip, impl->k_pack};
+                const look_from from = {p0, kb, strip - part->strips[0], impl->k_pack};
                 if (prepacked)
                     look_ahead_prepacked(&tile, b + words(run, kb) * impl->nr, &from, impl->nr);
                 else
                     look_ahead(&tile, &next, &from, &fetched);
                 if (next.rs == 1 && fetched > lines)
                     next.data = NULL;
-                const float *packed = a_packed + strip * strip_floats(run) + words(run, p0) * impl->mr;
-                impl->ukr(kb, rows_of_a(run, p, row, p0, packed), b, &tile);
+                const float *strip_a = a_packed + strip * strip_floats(run) + words(run, p0) * impl->mr;
+                impl->ukr(kb, rows_of_a(run, p, row, p0, strip_a), b, &tile);
             }
         }
     }
-}
-
-static float *private_of(const gemm_run *run, int worker) {
-    return run->private + worker * (run->layout.private_bytes / (int64_t)sizeof(float));
-}
-
-static void panel_task_shared_a(void *arg, int64_t task, int worker) {
-    const gemm_run *run = arg;
-    const int64_t range[2] = {task * run->panels / run->chunks, (task + 1) * run->panels / run->chunks};
-    enter(run);
-    panel_columns(run, &run->problem, run->shared, private_of(run, worker), range);
-    leave(run);
 }
 
 static void pack_task_shared_a(void *arg, int64_t task, int worker) {
@@ -300,73 +308,78 @@ static void pack_task_shared_a(void *arg, int64_t task, int worker) {
     pack_a_strips(run, &run->problem, run->shared, strips);
 }
 
-static void panel_task_private_a(void *arg, int64_t task, int worker) {
+static void panel_task(void *arg, int64_t task, int worker) {
     const gemm_run *run = arg;
-    int64_t batch = run->args->op->matmul.batch;
-    int64_t first = task / run->chunks * run->group, chunk = task % run->chunks;
-    const int64_t range[2] = {chunk * run->panels / run->chunks, (chunk + 1) * run->panels / run->chunks};
-    float *b_packed = private_of(run, worker);
-    float *a_packed = b_packed + (run->layout.private_bytes - run->layout.a_bytes) / (int64_t)sizeof(float);
+    const int64_t problem = task / run->parts / run->chunks, chunk = task / run->parts % run->chunks;
+    const int64_t at = task % run->parts, first = run->first + problem * run->group;
+    const int64_t end = min64(first + run->group, run->args->op->matmul.batch);
+    const panel_buffers own = buffers_of(run, worker);
+    panel_part part = {.panels = {chunk * run->panels / run->chunks, (chunk + 1) * run->panels / run->chunks},
+                       .strips = {at * run->strips / run->parts, (at + 1) * run->strips / run->parts}};
+    const float *a_packed = run->layout.shared_a ? run->shared : own.a;
+    /* The caller takes tasks forwards, workers backwards (core/pool.h). */
+    if (worker == 0)
+        part.next = at + 1 == run->parts && part.panels[1] < run->panels ? part.panels[1] : -1;
+    else
+        part.next = at == 0 && chunk > 0 ? (chunk - 1) * run->panels / run->chunks : -1;
     enter(run);
-    for (int64_t i = first; i < min64(first + run->group, batch); i++) {
+    for (part.index = first; part.index < end; part.index++) {
         ml_gemm_problem p;
-        load_problem(run, i, &p);
-        pack_a_strips(run, &p, a_packed, (const int64_t[2]){0, run->strips});
-        panel_columns(run, &p, a_packed, b_packed, range);
+        load_problem(run, part.index, &p);
+        if (!run->layout.shared_a && own.held->a != part.index)
+            pack_a_strips(run, &p, own.a, (const int64_t[2]){0, run->strips});
+        own.held->a = part.index;
+        panel_columns(run, &p, a_packed, &own, &part);
     }
     leave(run);
 }
 
-/* Cuts the problems into tasks: chunks of columns, as many as balance asks for as long as each is worth a task, or
- * groups of problems. */
-static void panel_split(gemm_run *run, int threads, double columns_ns, double problem_ns) {
-    int64_t batch = run->args->op->matmul.batch;
-    bool shared = run->layout.shared_a;
-    double most = columns_ns / TASK_NS;
-    int64_t chunks = most > (double)run->panels ? run->panels : max64((int64_t)most, 1);
-    chunks = min64(chunks, batch >= TASKS_PER_THREAD * threads && !shared ? 1 : TASKS_PER_THREAD * threads);
-    if (!shared)
-        chunks = min64(chunks, max64(run->n / PRIVATE_A_MIN_COLUMNS, batch == 1 ? min64(threads, run->panels) : 1));
-    if (batch == 1 && chunks > threads) /* few tasks: the same number for each thread */
-        chunks = chunks / threads * threads;
-    run->chunks = chunks;
-    if (run->chunks == 1 && problem_ns < TASK_NS)
-        run->group = min64((int64_t)(TASK_NS / problem_ns) + 1, ceil_div(batch, threads));
+/* Cuts `problems` problems into tasks: as many as balance asks for as long as each is worth a task. Panels stay whole
+ * where there are enough of them, since who takes a part of one packs all of it; or groups of problems are a task. */
+static void panel_split(gemm_run *run, int threads, int64_t problems, double columns_ns) {
+    const double most = columns_ns / TASK_NS;
+    const int64_t per_thread = run->strips < PART_STRIPS ? STREAM_TASKS_PER_THREAD : TASKS_PER_THREAD;
+    const int64_t balanced = ceil_div(per_thread * threads, problems);
+    const int64_t wanted = most > (double)balanced ? balanced : max64((int64_t)most, 1);
+    run->chunks = min64(wanted, run->panels);
+    run->parts = max64(1, min64(wanted / run->chunks, run->strips / PART_STRIPS));
+    if (problems == 1 && run->parts == 1 && run->chunks > threads) /* few tasks: the same number for each thread */
+        run->chunks = run->chunks / threads * threads;
+    const double problem_ns = columns_ns + copy_ns(run->m, run->k) + PROBLEM_NS;
+    if (wanted == 1 && problem_ns < TASK_NS)
+        run->group = min64((int64_t)(TASK_NS / problem_ns) + 1, ceil_div(problems, threads));
 }
 
 static void run_panel(gemm_run *run, int threads) {
-    int64_t batch = run->args->op->matmul.batch;
+    const int64_t batch = run->args->op->matmul.batch;
+    const bool shared = run->layout.shared_a;
     int64_t m = run->m, n = run->n, k = run->k;
     run->strips = ceil_div(m, run->impl->mr);
     run->strip_rows = run->strips == 1 ? m : ceil_div(m, run->strips);
     run->panels = ceil_div(n, run->impl->nr);
     run->in_place = run->strips <= IN_PLACE_MAX_STRIPS || n * k * (int64_t)sizeof(float) <= IN_PLACE_MAX_BYTES;
-    run->chunks = 1;
-    run->group = batch;
+    run->chunks = run->parts = 1;
 
     double columns_ns = product_ns(run, m, n, k) + (run->prepacked ? 0 : copy_ns(n, k)) + copy_ns(m, n);
     double problem_ns = columns_ns + copy_ns(m, k) + PROBLEM_NS;
     bool serial = threads == 1 || problem_ns * (double)batch < SERIAL_NS;
-    if (!serial) {
-        run->group = 1;
-        panel_split(run, threads, columns_ns, problem_ns);
-    }
+    const int64_t problems = shared ? 1 : batch; /* of a job */
+    run->group = serial ? problems : 1;
+    if (serial)
+        threads = 1;
+    else
+        panel_split(run, threads, problems, columns_ns);
 
-    if (!run->layout.shared_a) {
-        int64_t tasks = ceil_div(batch, run->group) * run->chunks;
-        if (serial)
-            panel_task_private_a(run, 0, 0);
-        else
-            ml_parallel_limit(tasks, threads, panel_task_private_a, run);
-        return;
-    }
     double strip_ns = copy_ns(run->strip_rows, k);
     run->pack_strips = serial ? run->strips : max64(1, (int64_t)(TASK_NS / 2 / strip_ns));
-    for (int64_t i = 0; i < batch; i++) {
-        load_problem(run, i, &run->problem);
-        if (!run->a_in_place)
+    for (run->first = 0; run->first < batch; run->first += problems) {
+        for (int worker = 0; worker < threads; worker++)
+            *buffers_of(run, worker).held = (panel_held){-1, -1};
+        if (shared) {
+            load_problem(run, run->first, &run->problem);
             ml_parallel_limit(ceil_div(run->strips, run->pack_strips), threads, pack_task_shared_a, run);
-        ml_parallel_limit(run->chunks, threads, panel_task_shared_a, run);
+        }
+        ml_parallel_limit(ceil_div(problems, run->group) * run->chunks * run->parts, threads, panel_task, run);
     }
 }
 
@@ -475,7 +488,7 @@ static void blocked_split(gemm_run *run, int threads) {
     int64_t mr = run->impl->mr, nr = run->impl->nr;
     int64_t strips = ceil_div(run->mb, mr), panels = ceil_div(run->nb, nr);
     double total = product_ns(run, run->mb, run->nb, run->kb);
-    int64_t wanted = threads == 1 ? 1 : max64(1, min64(BLOCKED_TASKS_PER_THREAD * threads, (int64_t)(total / TASK_NS)));
+    int64_t wanted = threads == 1 ? 1 : max64(1, min64(TASKS_PER_THREAD * threads, (int64_t)(total / TASK_NS)));
     run->tasks_m = ceil_div(strips, max64(run->args->plan->block.mc / mr, 1));
     run->tasks_n = min64(ceil_div(wanted, run->tasks_m), panels);
     run->tasks_m = max64(run->tasks_m, min64(ceil_div(wanted, run->tasks_n), ceil_div(strips, 2)));
@@ -529,7 +542,8 @@ ml_status ml_cpu_matmul_mlx(const ml_encode_args *args) {
     run.panel_floats = ml_gemm_panel_floats(args->plan->kernel, run.k);
     run.m = run.problem.m;
     run.n = run.problem.n;
-    run.a_in_place = can_read_a(&run);
+    const ml_gemm_strides a = {run.problem.a.dtype, run.problem.a.rs, run.problem.a.cs};
+    run.a_in_place = ml_gemm_a_in_place(args->plan->kernel, &a, run.m, run.k);
 
     int threads = ml_get_num_threads();
     const ml_gemm_shape shape = {.m = run.m,
@@ -542,6 +556,7 @@ ml_status ml_cpu_matmul_mlx(const ml_encode_args *args) {
                                  .k_unit = run.k_unit,
                                  .block = args->plan->block,
                                  .out_is_f32 = args->op->out[0].dtype == ML_F32,
+                                 .a_in_place = run.a_in_place,
                                  .b_prepacked = args->plan->panels != ML_PANELS_OF_NONE,
                                  .threads = threads};
     ml_gemm_layout_of(&shape, &run.layout);

@@ -60,19 +60,20 @@ static void leave(void) {
 /* m x n tiles of sums, each 1 or 2. */
 ALWAYS_INLINE void kernel(const int m, const int n, const kernel_in *in, const kernel_out *out) {
     const float *a = in->a, *b = in->b;
-    float *c = out->c;
-    const int64_t ldc = out->ldc, c_bytes = ldc * (int64_t)sizeof(float);
+    char *c = out->c;
+    const int64_t c_bytes = out->ldc, add_bytes = out->add_ld * (int64_t)sizeof(float);
     const char *ahead = out->ahead;
     /* GCC's intrinsics do not say that tile loads read memory. */
     __asm__ volatile("" ::: "memory");
     if (out->add) {
-        tile_load(C_00, c, c_bytes);
+        const char *add = (const char *)out->add;
+        tile_load(C_00, add, add_bytes);
         if (n == 2)
-            tile_load(C_01, c + SIDE, c_bytes);
+            tile_load(C_01, add + ROW_BYTES, add_bytes);
         if (m == 2)
-            tile_load(C_10, c + SIDE * ldc, c_bytes);
+            tile_load(C_10, add + SIDE * add_bytes, add_bytes);
         if (m == 2 && n == 2)
-            tile_load(C_11, c + SIDE * ldc + SIDE, c_bytes);
+            tile_load(C_11, add + SIDE * add_bytes + ROW_BYTES, add_bytes);
     } else {
         tile_zero(C_00);
         tile_zero(C_01);
@@ -104,11 +105,11 @@ ALWAYS_INLINE void kernel(const int m, const int n, const kernel_in *in, const k
     }
     tile_store(C_00, c, c_bytes);
     if (n == 2)
-        tile_store(C_01, c + SIDE, c_bytes);
+        tile_store(C_01, c + ROW_BYTES, c_bytes);
     if (m == 2)
-        tile_store(C_10, c + SIDE * ldc, c_bytes);
+        tile_store(C_10, c + SIDE * c_bytes, c_bytes);
     if (m == 2 && n == 2)
-        tile_store(C_11, c + SIDE * ldc + SIDE, c_bytes);
+        tile_store(C_11, c + SIDE * c_bytes + ROW_BYTES, c_bytes);
 }
 
 #define KERNEL(m, n)                                                                                                   \
@@ -122,8 +123,8 @@ KERNEL(2, 2)
 
 static void ukr(int64_t k, const float *a, const float *b, const ml_ukr_tile *t) {
     static const kernel_fn kernels[2][2] = {{kernel_1_1, kernel_1_2}, {kernel_2_1, kernel_2_2}};
-    /* Whole tiles are stored, and what they are added to loses denormals: partial sums have none, but C may. */
-    const bool straight = t->m == MR && t->n == NR && !t->c_in.data;
+    /* Whole tiles of f32 are stored, and what they are added to loses denormals: partial sums have none, but C may. */
+    const bool straight = t->m == MR && t->n == NR && !t->c_in.data && t->out.dtype == ML_F32;
     const kernel_in in = {(k + STEPS - 1) / STEPS * SIDE, a, 0, b, NR};
     run_tile(kernels[(t->m - 1) / SIDE][(t->n - 1) / SIDE], &in, straight, t);
 }

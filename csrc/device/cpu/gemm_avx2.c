@@ -10,5 +10,4 @@
 #include "device/cpu/gemm_vector.h"
 #include "device/cpu/gemm_pack.h"
 
-const ml_gemm_impl ml_gemm_avx2 = {
-    .ukr = ukr, .pack_a = pack_a, .pack_b = pack_b, .mr = MR, .nr = NR, .k_pack = 1, .in_place_a = true};
+const ml_gemm_impl ml_gemm_avx2 = {.ukr = ukr, .pack_a = pack_a, .pack_b = pack_b, .mr = MR, .nr = NR, .k_pack = 1};

@@ -38,4 +38,4 @@ V_FN vf v_pairs_back(const void *lo, const void *hi, int n) {
 #include "device/cpu/gemm_pack_pairs.h"
 
 const ml_gemm_impl ml_gemm_avx512_bf16 = {
-    .ukr = ukr, .pack_a = pack_a, .pack_b = pack_b, .mr = MR, .nr = NR, .k_pack = K_PACK, .in_place_a = true};
+    .ukr = ukr, .pack_a = pack_a, .pack_b = pack_b, .mr = MR, .nr = NR, .k_pack = K_PACK};

@@ -79,7 +79,7 @@ static ml_mat transposed(const ml_mat *x) {
 }
 
 /* out = act(alpha * acc + beta * c_in + bias), row by row. */
-static void epilogue_rows(const ml_ukr_tile *t, const float *acc, int64_t ld) {
+static void epilogue_any(const ml_ukr_tile *t, const float *acc, int64_t ld) {
     vf alpha = v_set1(t->alpha), beta = v_set1(t->c_in.data ? t->beta : 0.0f);
     for (int64_t i = 0; i < t->m; i++) {
         for (int64_t j = 0; j < t->n; j += VW) {
@@ -94,6 +94,43 @@ static void epilogue_rows(const ml_ukr_tile *t, const float *acc, int64_t ld) {
             store_row(&t->out, i, j, v, n);
         }
     }
+}
+
+/* The same where everything is of one dtype and its rows lie side by side; no activation. */
+ALWAYS_INLINE void epilogue_of(const ml_ukr_tile *t, const float *acc, int64_t ld, const ml_dtype dtype) {
+    const int64_t size = (int64_t)ml_dtype_size_of(dtype);
+    const vf alpha = v_set1(t->alpha), beta = v_set1(t->c_in.data ? t->beta : 0.0f);
+    const char *c = t->c_in.data, *bias = t->bias.data;
+    char *out = t->out.data;
+    for (int64_t i = 0; i < t->m; i++, acc += ld, out += t->out.rs * size) {
+        for (int64_t j = 0; j < t->n; j += VW) {
+            const int n = t->n - j < VW ? (int)(t->n - j) : VW;
+            vf v = v_mul(alpha, v_load(acc + j));
+            if (c)
+                v = v_fma(beta, load_lanes(dtype, c + j * size, n), v);
+            if (bias)
+                v = v_add(v, load_lanes(dtype, bias + j * size, n));
+            store_lanes(dtype, out + j * size, v, n);
+        }
+        c = c ? c + t->c_in.rs * size : NULL;
+        bias = bias ? bias + t->bias.rs * size : NULL;
+    }
+}
+
+static bool lies_like(const ml_mat *x, const ml_mat *out) {
+    return !x->data || (x->cs == 1 && x->dtype == out->dtype);
+}
+
+static void epilogue_rows(const ml_ukr_tile *t, const float *acc, int64_t ld) {
+    const bool plain = t->out.cs == 1 && t->activation == ML_ACT_NONE;
+    if (!plain || !lies_like(&t->c_in, &t->out) || !lies_like(&t->bias, &t->out))
+        epilogue_any(t, acc, ld);
+    else if (t->out.dtype == ML_F16)
+        epilogue_of(t, acc, ld, ML_F16);
+    else if (t->out.dtype == ML_BF16)
+        epilogue_of(t, acc, ld, ML_BF16);
+    else
+        epilogue_of(t, acc, ld, ML_F32);
 }
 
 /* Columns of out with unit stride are made rows first: the tile is transposed in registers. */
@@ -123,12 +160,14 @@ static __attribute__((noinline)) void epilogue(const ml_ukr_tile *t, const float
 
 /* ---- where sums go ---- */
 
-/* What happens to the sums of a tile: written, or added to what is there. */
+/* What becomes of the sums of a tile: rounded to dtype and written, ldc bytes from row to row. */
 typedef struct kernel_out {
-    float *c;
+    char *c;
     int64_t ldc;
-    int tail; /* lanes used of the last vector */
-    bool add;
+    ml_dtype dtype;
+    int tail;         /* lanes used of the last vector */
+    const float *add; /* what is added to them first, add_ld floats from row to row; may be c; NULL: nothing */
+    int64_t add_ld;
     const char *ahead; /* of the tile */
     int64_t ahead_step;
 } kernel_out;
@@ -145,30 +184,60 @@ typedef struct kernel_in {
 /* Sums of the panels. */
 typedef void (*kernel_fn)(const kernel_in *in, const kernel_out *out);
 
+/* The lines of the first and the last elements of a tile's rows, or of its columns where those follow memory. */
+ALWAYS_INLINE void fetch_tile(const ml_mat *x, int64_t m, int64_t n) {
+    const int64_t size = (int64_t)ml_dtype_size_of(x->dtype);
+    const bool turned = x->cs != 1 && x->rs == 1;
+    const int64_t rows = turned ? n : m, step = (turned ? x->cs : x->rs) * size, last = ((turned ? m : n) - 1) * size;
+    if (x->cs != 1 && !turned)
+        return;
+    for (int64_t i = 0; i < rows; i++) {
+        __builtin_prefetch((const char *)x->data + i * step);
+        __builtin_prefetch((const char *)x->data + i * step + last);
+    }
+}
+
+/* What the epilogue will touch is on its way while the sums are made. */
+ALWAYS_INLINE void fetch_operands(const ml_ukr_tile *t) {
+    fetch_tile(&t->out, t->m, t->n);
+    if (t->c_in.data && t->c_in.data != t->out.data)
+        fetch_tile(&t->c_in, t->m, t->n);
+}
+
 /* The tile by `run`. straight: run may write into out, or add to it, which has t->m rows and t->n columns only. */
 ALWAYS_INLINE void run_tile(kernel_fn run, const kernel_in *in, bool straight, const ml_ukr_tile *t) {
-    const char *ahead = t->ahead ? t->ahead : (const char *)in->a; /* a line that is there already costs nothing */
-    const int64_t step = t->ahead ? t->ahead_step : 0;
-    if (t->acc_io && (t->acc_load || t->acc_store)) {
-        const kernel_out out = {t->acc_io, NR, VW, t->acc_load, ahead, step};
+    float acc[MR][NR] __attribute__((aligned(64)));
+    kernel_out out = {.c = t->acc_io ? (char *)t->acc_io : (char *)acc,
+                      .ldc = NR * (int64_t)sizeof(float),
+                      .dtype = ML_F32,
+                      .tail = VW,
+                      .add = t->acc_io && t->acc_load ? t->acc_io : NULL,
+                      .add_ld = NR,
+                      .ahead = t->ahead ? t->ahead : (const char *)in->a, /* what is there already costs nothing */
+                      .ahead_step = t->ahead ? t->ahead_step : 0};
+    if (t->acc_io && t->acc_store) {
         run(in, &out);
-        if (!t->acc_store)
-            epilogue(t, t->acc_io, NR);
         return;
     }
     /* The sums are the result, or are added to what out holds: no detour over memory. */
-    bool onto_out = t->c_in.data == t->out.data && t->c_in.dtype == ML_F32 && t->c_in.rs == t->out.rs &&
-                    t->c_in.cs == 1 && t->beta == 1.0f;
-    if (straight && t->out.dtype == ML_F32 && t->out.cs == 1 && t->alpha == 1.0f && !t->bias.data &&
-        t->activation == ML_ACT_NONE && (!t->c_in.data || onto_out)) {
-        const kernel_out out = {t->out.data, t->out.rs, (int)((t->n - 1) % VW) + 1, t->c_in.data != NULL, ahead, step};
+    const bool onto_out = !out.add && t->c_in.data == t->out.data && t->out.dtype == ML_F32 &&
+                          t->c_in.dtype == ML_F32 && t->c_in.rs == t->out.rs && t->c_in.cs == 1 && t->beta == 1.0f;
+    if (straight && t->out.cs == 1 && t->alpha == 1.0f && !t->bias.data && t->activation == ML_ACT_NONE &&
+        (!t->c_in.data || onto_out)) {
+        out.c = t->out.data;
+        out.ldc = t->out.rs * (int64_t)ml_dtype_size_of(t->out.dtype);
+        out.dtype = t->out.dtype;
+        out.tail = (int)((t->n - 1) % VW) + 1;
+        if (onto_out) {
+            out.add = t->c_in.data;
+            out.add_ld = t->c_in.rs;
+        }
         run(in, &out);
         return;
     }
-    float acc[MR][NR] __attribute__((aligned(64)));
-    const kernel_out out = {acc[0], NR, VW, false, ahead, step};
+    fetch_operands(t);
     run(in, &out);
-    epilogue(t, acc[0], NR);
+    epilogue(t, (const float *)(const void *)out.c, NR);
 }
 
 #endif

@@ -14,8 +14,17 @@
 ALWAYS_INLINE void pack_block(float *to, const char *at, int64_t step, int64_t rows, int steps, bool last,
                               const int width, const ml_dtype dtype) {
     vf r[VW];
-    ML_UNROLL for (int i = 0; i < VW; i++) r[i] = i < rows ? load_lanes(dtype, at + i * step, steps) : v_zero();
-    v_transpose(r);
+#ifdef V_TRANSPOSE_ROWS
+    const bool at_once = dtype == ML_F32 && steps == VW;
+    if (at_once)
+        v_transpose_rows(r, at, step, rows);
+#else
+    const bool at_once = false;
+#endif
+    if (!at_once) {
+        ML_UNROLL for (int i = 0; i < VW; i++) r[i] = i < rows ? load_lanes(dtype, at + i * step, steps) : v_zero();
+        v_transpose(r);
+    }
     ML_UNROLL for (int i = 0; i < VW; i++) {
         if (i < steps && !(last && i == steps - 1))
             v_store(to + i * width, r[i]);

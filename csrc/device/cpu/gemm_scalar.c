@@ -77,5 +77,4 @@ static void ukr(int64_t k, const float *a, const float *b, const ml_ukr_tile *ti
     }
 }
 
-const ml_gemm_impl ml_gemm_scalar = {
-    .ukr = ukr, .pack_a = pack_a, .pack_b = pack_b, .mr = MR, .nr = NR, .k_pack = 1, .in_place_a = true};
+const ml_gemm_impl ml_gemm_scalar = {.ukr = ukr, .pack_a = pack_a, .pack_b = pack_b, .mr = MR, .nr = NR, .k_pack = 1};

@@ -30,6 +30,20 @@ ALWAYS_INLINE vf broadcast_at(const char *p) {
 /* Rows that one pointer serves: the addressing modes of x86-64 reach two more than its own. */
 enum { ROWS_PER_POINTER = 3 };
 
+ALWAYS_INLINE void store_sums(const int m, const int nv, vf acc[MR][NV], const kernel_out *out, const ml_dtype dtype) {
+    const int64_t size = (int64_t)ml_dtype_size_of(dtype);
+    char *c = out->c;
+    const bool whole = out->tail == VW;
+    ML_UNROLL for (int i = 0; i < m; i++, c += out->ldc) {
+        ML_UNROLL for (int j = 0; j < nv; j++) {
+            if (j < nv - 1 || whole)
+                store_lanes(dtype, c + j * VW * size, acc[i][j], VW);
+            else
+                store_lanes(dtype, c + j * VW * size, acc[i][j], out->tail);
+        }
+    }
+}
+
 /* c[i][j] (+)= sum over the k words of A(i, p) * b[p*bs + j] for m rows and nv vectors of columns, where A(i, p) is
  * a[p*MR + i] or, in_place, word p of row i; the first three are constants where this is expanded, and all sums live in
  * registers. */
@@ -42,9 +56,10 @@ ALWAYS_INLINE void kernel(const int m, const int nv, const bool in_place, const 
     ML_UNROLL for (int i = 0; i < m; i++) {
         ML_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = v_zero();
     }
+    const int64_t last = (nv * VW - 1) * (int64_t)ml_dtype_size_of(out->dtype);
     ML_UNROLL for (int i = 0; i < m; i++) {
         __builtin_prefetch(out->c + i * out->ldc, 1);
-        __builtin_prefetch(out->c + i * out->ldc + nv * VW - 1, 1);
+        __builtin_prefetch(out->c + i * out->ldc + last, 1);
     }
     const char *ahead = out->ahead;
     const int64_t ahead_step = out->ahead_step;
@@ -76,29 +91,21 @@ ALWAYS_INLINE void kernel(const int m, const int nv, const bool in_place, const 
 #endif
         a += MR;
     }
-    float *c = out->c;
-    int64_t ldc = out->ldc;
-    if (out->tail == VW) {
-        if (out->add) {
-            ML_UNROLL for (int i = 0; i < m; i++) {
-                ML_UNROLL for (int j = 0; j < nv; j++) acc[i][j] = v_add(acc[i][j], v_load(c + i * ldc + j * VW));
-            }
-        }
+    if (out->add) {
         ML_UNROLL for (int i = 0; i < m; i++) {
-            ML_UNROLL for (int j = 0; j < nv; j++) v_store(c + i * ldc + j * VW, acc[i][j]);
-        }
-        return;
-    }
-    ML_UNROLL for (int i = 0; i < m; i++) {
-        ML_UNROLL for (int j = 0; j < nv; j++) {
-            float *at = c + i * ldc + j * VW;
-            if (j < nv - 1) {
-                v_store(at, out->add ? v_add(acc[i][j], v_load(at)) : acc[i][j]);
-            } else {
-                v_store_n(at, out->add ? v_add(acc[i][j], v_load_n(at, out->tail, 0.0f)) : acc[i][j], out->tail);
+            ML_UNROLL for (int j = 0; j < nv; j++) {
+                const float *from = out->add + i * out->add_ld + j * VW;
+                acc[i][j] =
+                    v_add(acc[i][j], j < nv - 1 || out->tail == VW ? v_load(from) : v_load_n(from, out->tail, 0.0f));
             }
         }
     }
+    if (out->dtype == ML_F16)
+        store_sums(m, nv, acc, out, ML_F16);
+    else if (out->dtype == ML_BF16)
+        store_sums(m, nv, acc, out, ML_BF16);
+    else
+        store_sums(m, nv, acc, out, ML_F32);
 }
 
 #define KERNEL(m, nv)                                                                                                  \

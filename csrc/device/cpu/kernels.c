@@ -2,7 +2,7 @@
  *
  * One row per kernel:
  *
- *     ML_KERNEL(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, impl)
+ *     ML_KERNEL(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, impl, ...)
  *
  *   name      unquoted: what the plan, the metrics and ml.kernels() show, e.g. gemm_avx512_f32_14x32
  *   op        ML_OP_...
@@ -25,6 +25,7 @@
  *             activate_kernels.inc     ml_activate_impl
  *             rope_kernels.inc         ml_rope_impl
  *             vendor_kernels.inc       ignored: the library is loaded at run time (write `none`)
+ *   ...       initializers of other members of ml_kernel_desc, for GEMM kernels: .k_unit = 32
  *
  * A list is included twice, first to declare the tables and then to make the rows, so it holds nothing but rows,
  * comments and #if for the architecture: rows for x86 tiers stand inside #if defined(__x86_64__), those for NEON inside
@@ -36,7 +37,8 @@
 #include "device/cpu/sdpa.h"
 #include "device/cpu/softmax.h"
 
-#define ML_KERNEL(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, impl) extern const ml_gemm_impl impl;
+#define ML_KERNEL(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, impl, ...)                             \
+    extern const ml_gemm_impl impl;
 #include "device/cpu/gemm_kernels.inc"
 #undef ML_KERNEL
 #define ML_KERNEL(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, impl) extern const ml_gemv_impl impl;
@@ -63,7 +65,7 @@
 #include "device/cpu/rope_kernels.inc"
 #undef ML_KERNEL
 
-#define ML_ROW(name_, op_, family_, dtypes_, supports_, isa_, rank_, mr_, nr_, max_n_, impl_)                          \
+#define ML_ROW(name_, op_, family_, dtypes_, supports_, isa_, rank_, mr_, nr_, max_n_, ...)                            \
     {.name = #name_,                                                                                                   \
      .op = (op_),                                                                                                      \
      .family = (family_),                                                                                              \
@@ -74,11 +76,11 @@
      .mr = (mr_),                                                                                                      \
      .nr = (nr_),                                                                                                      \
      .max_n = (max_n_),                                                                                                \
-     .impl = (impl_)},
+     .impl = __VA_ARGS__},
 
 const ml_kernel_desc ml_cpu_kernels[] = {
-#define ML_KERNEL(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, impl)                                  \
-    ML_ROW(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, &impl)
+#define ML_KERNEL(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, ...)                                   \
+    ML_ROW(name, op, family, dtypes, supports, isa, rank, mr, nr, max_n, &__VA_ARGS__)
 #include "device/cpu/gemm_kernels.inc"
 #include "device/cpu/gemv_kernels.inc"
 #include "device/cpu/elementwise_kernels.inc"

@@ -91,8 +91,12 @@ V_FN vf v_widen_bf16(__m256i h) {
 V_FN __m256i v_narrow_f16(vf v) {
     return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
-/* As in the AVX2 tier. VCVTNEPS2BF16 is no replacement: it flushes denormals to zero. */
+/* As in the AVX2 tier. VCVTNEPS2BF16 does the same but for denormals, which it flushes to zero. */
 V_FN __m256i v_narrow_bf16(vf v) {
+#if defined(__AVX512BF16__)
+    if (__builtin_expect(_mm512_fpclass_ps_mask(v, 0x20) == 0, 1)) /* none is denormal */
+        return (__m256i)_mm512_cvtneps_pbh(v);
+#endif
     const __m512i x = _mm512_castps_si512(v), top = _mm512_srli_epi32(x, 16);
     const __m512i odd = _mm512_and_si512(top, _mm512_set1_epi32(1));
     const __m512i rounded =
