@@ -225,7 +225,11 @@ static ml_status grow_shard(ml_mempool *pool, int index, int size_class) {
     size_t bytes = class_bytes(size_class);
     size_t n = size_class < SMALL_CLASSES ? SLAB_BLOCKS : MEDIUM_SLAB / bytes;
     slab *s = NULL;
-    ML_TRY(make_slab(pool, bytes, n > SLAB_BLOCKS ? SLAB_BLOCKS : (int)n, &s));
+    ml_status status = make_slab(pool, bytes, n > SLAB_BLOCKS ? SLAB_BLOCKS : (int)n, &s);
+    if (status != ML_OK) { /* what lies idle may be what is missing; and one block is all that was asked for */
+        ml_mempool_trim(pool);
+        ML_TRY(make_slab(pool, bytes, 1, &s));
+    }
     s->shard = index;
     s->size_class = size_class;
     shard *sh = &pool->shards[index];

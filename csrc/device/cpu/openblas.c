@@ -10,6 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 /* cblas.h's enumerations. */
 enum { ROW_MAJOR = 101, COL_MAJOR = 102, NO_TRANS = 111, TRANS = 112 };
@@ -79,6 +82,29 @@ static void configure(void *library, const char *prefix, const char *suffix) {
         set_threads(1);
 }
 
+/* OpenBLAS ends the process when it gets no memory, even from the constructor that dlopen runs. So where the address
+ * space is limited (ulimit -v) there must be room for what it was seen to take: itself and a first buffer, then for each
+ * CPU a thread's stack and buffer, and a buffer for a thread of ours. */
+static bool has_room(void) {
+    const size_t library = (size_t)64 << 20, buffer = (size_t)32 << 20;
+    struct rlimit space, stack;
+    if (getrlimit(RLIMIT_AS, &space) != 0 || space.rlim_cur == RLIM_INFINITY)
+        return true;
+    size_t stack_size = (size_t)8 << 20;
+    if (getrlimit(RLIMIT_STACK, &stack) == 0 && stack.rlim_cur != RLIM_INFINITY)
+        stack_size = (size_t)stack.rlim_cur;
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    size_t wanted = library + (size_t)(cpus > 1 ? cpus : 1) * (stack_size + 2 * buffer);
+    void *room = mmap(NULL, wanted, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (room == MAP_FAILED) {
+        snprintf(blas.reason, sizeof blas.reason, "%s is not loaded: less than %zu MiB of address space are left",
+                 blas.path, wanted >> 20);
+        return false;
+    }
+    munmap(room, wanted);
+    return true;
+}
+
 static void load(void) {
     pthread_mutex_lock(&path_mutex);
     snprintf(blas.path, sizeof blas.path, "%s", wanted_path);
@@ -94,6 +120,8 @@ static void load(void) {
         snprintf(blas.reason, sizeof blas.reason, "no vendor BLAS: METALLIC_OPENBLAS is not set");
         return;
     }
+    if (!has_room())
+        return;
     void *library = dlopen(blas.path, RTLD_NOW | RTLD_LOCAL);
     if (!library) {
         const char *error = dlerror();

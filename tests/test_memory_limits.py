@@ -1,0 +1,61 @@
+"""What a process may do that has little address space left (ulimit -v)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+pytestmark = [
+    pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="sizes of a process are read in /proc"),
+    pytest.mark.skipif("san" in os.environ.get("LD_PRELOAD", ""), reason="sanitizers hold freed memory back"),
+]
+
+LIMIT = """
+import resource, numpy as np, metallic as ml
+
+def leave(mebibytes):
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (mebibytes << 20), resource.RLIM_INFINITY))
+"""
+
+
+def run(program: str) -> str:
+    code = LIMIT + textwrap.dedent(program)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_idle_blocks_make_way_for_small_ones():
+    run("""
+        ml.ones((3, 3)) @ ml.ones((3, 3))
+        large = ml.empty((64 << 20,), ml.uint8)
+        del large                                  # stays with the pool
+        leave(1)
+        small = [ml.ones((size,)) for size in (100, 1000, 4000, 20_000, 40_000, 100_000, 200_000)]
+        assert all((np.asarray(x) == 1).all() for x in small)
+    """)
+
+
+def test_a_small_block_needs_no_room_for_its_neighbours():
+    run("""
+        ml.ones((3, 3)) @ ml.ones((3, 3))
+        leave(2)
+        x = ml.ones((200_000,))
+        assert (np.asarray(x) == 1).all()
+    """)
+
+
+@pytest.mark.parametrize("mebibytes", [30, 60, 90])
+def test_a_vendor_library_that_would_end_the_process_is_not_loaded(mebibytes):
+    out = run(f"""
+        ml.set_num_threads(1)
+        leave({mebibytes})
+        x = ml.ones((30, 30))
+        print(ml.matmul(x, x, backend="mps")[0, 0].item())
+    """)
+    assert out == "30.0\n"
