@@ -137,7 +137,7 @@ def test_large_scores_do_not_overflow(route, variant, dtype):
 def test_scores_far_from_zero(route, variant, scale):
     """Only differences count: blocks of one row lie on both sides of where exponents are made otherwise."""
     rng = np.random.default_rng(16)
-    for base in (700.0, 20_000.0, 726_810.0, -726_810.0, 2_907_250.0, 1e7, -3e30, 3e38):
+    for base in (700.0, 20_000.0, 45_425.5, -45_425.5, 726_810.0, -726_810.0, 2_907_250.0, 1e7, -3e30, 3e38):
         step = max(np.spacing(F32.type(abs(base))), 1 / 16)
         x = (base + step * rng.integers(-8, 9, (3, 5000))).astype(F32)
         x[1] = np.sort(x[1])  # what leads changes from block to block
@@ -148,6 +148,36 @@ def test_scores_far_from_zero(route, variant, scale):
         if scale < 0:
             argument = np.minimum(np.abs(x.astype(np.float64) - x.min(-1, keepdims=True)) * abs(scale), 200)
         assert_close(got, value, U32 * (40 + 2048 / 2 + 4 * argument) * value)  # additions of a block in two chains
+
+
+@every_variant
+@every_dtype
+@pytest.mark.parametrize("n", [65, 300, 5000])
+def test_a_row_rises_above_its_head(route, variant, dtype, n):
+    """The head of a row is no measure of the rest: far below it, hidden, far above, or all that counts."""
+    rng = np.random.default_rng(23)
+    x = np.zeros((8, n), F32)
+    x[0] = np.linspace(-700, 700, n)
+    x[1] = np.linspace(700, -700, n)
+    x[2, :64], x[2, 64:] = -np.inf, 3.0
+    x[3, -1] = 60_000.0
+    x[4, :64] = 60_000.0
+    x[5, :-1] = -60_000.0
+    x[6, 64:] = 44.5  # around where the head's exponents end
+    x[7, ::3] = -np.inf
+    x = (x + rng.standard_normal(x.shape)).astype(dtype)
+    for scale in (1.0, -1.0, 40.0):
+        signed = x if scale > 0 else (-x).astype(dtype)
+        got = check(route, variant, signed, scale=scale)
+        t = route.copy(signed)
+        ml.softmax(t, scale=scale, variant=variant, out=t, ctx=route.context())
+        assert np.asarray(t).tobytes() == got.tobytes()
+    for bad in (np.nan, -np.nan, np.inf):
+        for at in (0, n - 1):
+            spoilt = x.copy()
+            spoilt[2, at] = bad
+            got = np.asarray(ml.softmax(spoilt, variant=variant, ctx=route.context())).astype(F32)
+            assert np.isnan(got[2]).all() and not np.isnan(np.delete(got, 2, 0)).any()
 
 
 @every_variant

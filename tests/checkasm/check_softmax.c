@@ -4,6 +4,7 @@
 #include "device/cpu/softmax.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 void check_vmath(const ml_vmath_impl *impl);
@@ -51,7 +52,7 @@ static void check_leading(const ml_softmax_impl *impl, int64_t n, check_values v
         high = s.x[i] > high ? s.x[i] : high;
         low = s.x[i] < low ? s.x[i] : low;
     }
-    const float got_high = impl->largest(s.x, n), got_low = impl->smallest(s.x, n);
+    const float got_high = impl->largest[ML_F32](s.x, n), got_low = impl->smallest[ML_F32](s.x, n);
     if (got_high != high)
         check_fail("largest %g, not %g", (double)got_high, (double)high);
     if (got_low != low)
@@ -59,42 +60,69 @@ static void check_leading(const ml_softmax_impl *impl, int64_t n, check_values v
     arrays_free(&s);
 }
 
-/* The weight's own error is below 2 ulp; its argument has two roundings, each of up to 2^-24 of it. */
+/* The weight's own error is 2 ulp; its argument has two roundings, each of up to 2^-24 of it; it may vanish early. */
 static double weight_error(double argument, double weight) {
-    return weight * 0x1p-23 * (1.0 + fabs(argument)) + 0x1p-149;
+    return weight * 0x1p-23 * (ML_VMATH_ULP_EXP2_LOW + fabs(argument)) + 0x1p-126;
 }
 
-static void check_exp(const ml_softmax_impl *impl, int64_t n, float factor) {
-    arrays s;
-    check_begin("exp, %lld, factor %g", (long long)n, (double)factor);
-    arrays_alloc(&s, n, CHECK_RANDOM);
-    for (int64_t i = 0; i < n; i++)
-        s.x[i] *= check_rand() % 8 ? 10.0f : 300.0f;
-    const float hidden = factor < 0 ? INFINITY : -INFINITY;
-    if (n > 2)
-        s.x[n / 2] = hidden;
-    const float lead = factor < 0 ? impl->smallest(s.x, n) : impl->largest(s.x, n);
-    const ml_softmax_weight w = {lead == hidden ? 0.0f : lead, factor, hidden};
-    double total = 0.0, error = 0.0;
-    const float sum = impl->exp(s.y, s.x, n, &w), only = impl->sum_exp(s.x, n, &w);
+/* Scores s.x of a dtype, some far below the others, one of them hidden; the leading one. */
+static float make_scores(arrays *s, void *typed, ml_dtype dtype, int64_t n, float hidden) {
+    const int64_t size = (int64_t)ml_dtype_size_of(dtype);
+    float lead = hidden;
     for (int64_t i = 0; i < n; i++) {
-        const double argument = ((double)s.x[i] - (double)w.base) * (double)factor, want = exp2(argument);
-        const double bound = isinf(argument) ? 0.0 : weight_error(argument, want);
+        char *at = (char *)typed + i * size;
+        const double value = (double)s->x[i] * (check_rand() % 8 ? 10.0 : 300.0);
+        ml_store_element(dtype, at, n > 2 && i == n / 2 ? (double)hidden : value);
+        s->x[i] = (float)ml_load_element(dtype, at);
+        lead = hidden < 0.0f ? fmaxf(lead, s->x[i]) : fminf(lead, s->x[i]);
+    }
+    return lead;
+}
+
+/* Weights relative to the leading score, or to one `above` powers of two below it. */
+static void check_exp(const ml_softmax_impl *impl, int64_t n, ml_dtype dtype, float factor, bool far, float above) {
+    arrays s;
+    check_begin("exp, %lld %s, factor %g%s, %g", (long long)n, ml_dtype_name(dtype), (double)factor, far ? ", far" : "",
+                (double)above);
+    arrays_alloc(&s, n, CHECK_RANDOM);
+    check_buffer typed;
+    check_alloc(&typed, (size_t)n * ml_dtype_size_of(dtype), ml_dtype_size_of(dtype));
+    const float hidden = factor < 0 ? INFINITY : -INFINITY, lead = make_scores(&s, typed.data, dtype, n, hidden);
+    if ((factor < 0 ? impl->smallest : impl->largest)[dtype](typed.data, n) != lead)
+        check_fail("the leading score is %g", (double)lead);
+    const float base = lead == hidden ? 0.0f : lead;
+    ml_softmax_weight w = {base - above / factor, 0.0f, factor, hidden};
+    if (impl->shifts && !far)
+        w = (ml_softmax_weight){0.0f, rintf(base * factor) - above, factor, hidden};
+    double total = 0.0, error = 0.0;
+    const float sum = impl->exp[dtype](s.y, typed.data, n, &w), only = impl->sum_exp(s.x, n, &w);
+    for (int64_t i = 0; i < n && above <= ML_SOFTMAX_HIGHEST; i++) {
+        const double argument = ((double)s.x[i] - (double)w.base) * (double)factor - (double)w.shift;
+        const double want = exp2(argument), bound = isinf(argument) ? 0.0 : weight_error(argument, want);
         if (!check_close((double)s.y[i], want, bound))
             check_fail("element %lld: %g, not %g", (long long)i, (double)s.y[i], want);
         total += want;
         error += bound;
     }
-    if (!check_close((double)sum, total, error + (double)n * 0x1p-24 * total) || sum != only)
+    if (above > ML_SOFTMAX_HIGHEST) {
+        if (lead != hidden && ((sum >= 0.0f && sum <= ML_SOFTMAX_SUM_LIMIT) || (only >= 0.0f && only <= 0x1p120f)))
+            check_fail("sums %g and %g", (double)sum, (double)only);
+    } else if (!check_close((double)sum, total, error + (double)n * 0x1p-24 * total) || sum != only) {
         check_fail("sums %.9g and %.9g, not %.9g", (double)sum, (double)only, total);
-    impl->exp(s.x, s.x, n, &w);
-    if (memcmp(s.x, s.y, (size_t)n * sizeof(float)) != 0)
-        check_fail("in place differs");
-    if (n > 0) { /* a NaN stays one, wherever it is */
-        s.x[n - 1] = NAN;
-        if (!isnan(impl->sum_exp(s.x, n, &w)))
-            check_fail("a NaN was lost");
     }
+    const float last = n > 0 ? s.x[n - 1] : 0.0f;
+    for (int sign = 0; n > 0 && sign < 2; sign++) { /* a NaN stays one, wherever it is */
+        s.x[n - 1] = sign ? -NAN : NAN;
+        const float spoilt = impl->sum_exp(s.x, n, &w);
+        if (above <= ML_SOFTMAX_HIGHEST && !isnan(spoilt))
+            check_fail("a NaN was lost");
+        s.x[n - 1] = last;
+    }
+    impl->exp[ML_F32](s.x, s.x, n, &w);
+    if (above <= ML_SOFTMAX_HIGHEST && memcmp(s.x, s.y, (size_t)n * sizeof(float)) != 0)
+        check_fail("in place differs");
+    check_guards(&typed, "scores");
+    check_free(&typed);
     arrays_free(&s);
 }
 
@@ -220,8 +248,15 @@ void check_softmax(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
     for (int64_t n = 0; n <= LONGEST; n = next_length(n)) {
         for (int v = 0; v < CHECK_VALUES_COUNT; v++)
             check_leading(impl, n, (check_values)v);
-        check_exp(impl, n, 1.4426950f);
-        check_exp(impl, n, -0.5f);
+        for (size_t d = 0; d < 3; d++) {
+            for (int far = 0; far < 2; far++) {
+                check_exp(impl, n, dtypes[d], 1.4426950f, far, 0.0f);
+                check_exp(impl, n, dtypes[d], -0.5f, far, 0.0f);
+            }
+            check_exp(impl, n, dtypes[d], 1.4426950f, false, 50.0f);
+            check_exp(impl, n, dtypes[d], -1.4426950f, false, 135.0f);
+            check_exp(impl, n, dtypes[d], 1.4426950f, false, 60000.0f);
+        }
         check_hide(impl, n);
         for (size_t d = 0; d < 3; d++) {
             check_results(impl, ref, n, dtypes[d]);
@@ -248,11 +283,12 @@ static volatile float sink;
 
 static void bench_largest(void *arg) {
     bench_case *b = arg;
-    sink = b->impl->largest(b->in, 512);
+    sink = b->impl->largest[ML_F32](b->in, 512);
 }
 static void bench_exp(void *arg) {
     bench_case *b = arg;
-    sink = b->impl->exp(b->out, b->in, 512, &(ml_softmax_weight){1.0f, 1.44f, -INFINITY});
+    const ml_softmax_weight w = {0.0f, 1.0f, 1.44f, -INFINITY};
+    sink = b->impl->exp[b->dtype](b->out, b->in, 512, &w);
 }
 static void bench_scale(void *arg) {
     bench_case *b = arg;
@@ -264,10 +300,15 @@ void bench_softmax(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
     bench_case b = {.impl = row->impl};
     check_fill(ML_F32, b.in, 512, 1, CHECK_RANDOM);
     check_bench("largest", bench_largest, &b, 512, "elements/ns");
-    check_bench("exp", bench_exp, &b, 512, "elements/ns");
     for (size_t d = 0; d < 3; d++) {
         b.dtype = dtypes[d];
-        check_bench(ml_dtype_name(b.dtype), bench_scale, &b, 512, "elements/ns");
+        char name[32];
+        snprintf(name, sizeof name, "exp of %s", ml_dtype_name(b.dtype));
+        check_fill(b.dtype, b.in, 512, 1, CHECK_RANDOM);
+        check_bench(name, bench_exp, &b, 512, "elements/ns");
+        check_fill(ML_F32, b.in, 512, 1, CHECK_RANDOM);
+        snprintf(name, sizeof name, "scale to %s", ml_dtype_name(b.dtype));
+        check_bench(name, bench_scale, &b, 512, "elements/ns");
     }
     if (row->family == ML_SOFTMAX_VEC)
         bench_vmath(b.impl->math);

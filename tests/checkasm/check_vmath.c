@@ -113,6 +113,7 @@ static void check_lengths(const function *f) {
 
 void check_vmath(const ml_vmath_impl *impl) {
     const function functions[] = {{"exp2", impl->exp2, exp2, ML_VMATH_ULP_EXP2, 0.0},
+                                  {"exp2_low", impl->exp2_low, exp2, ML_VMATH_ULP_EXP2_LOW, ML_VMATH_EXP2_LOW_LIMIT},
                                   {"exp", impl->exp, exp, ML_VMATH_ULP_EXP, 0.0},
                                   {"log", impl->log, log, ML_VMATH_ULP_LOG, 0.0},
                                   {"tanh", impl->tanh, tanh, ML_VMATH_ULP_TANH, 0.0},
@@ -136,9 +137,9 @@ static void bench_one(void *arg) {
 }
 
 void bench_vmath(const ml_vmath_impl *impl) {
-    static const char *const names[] = {"exp2", "exp", "log", "tanh", "erf", "sin_turns", "cos_turns"};
-    const ml_vmath_fn fns[] = {impl->exp2, impl->exp,       impl->log,      impl->tanh,
-                               impl->erf,  impl->sin_turns, impl->cos_turns};
+    static const char *const names[] = {"exp2", "exp2_low", "exp", "log", "tanh", "erf", "sin_turns", "cos_turns"};
+    const ml_vmath_fn fns[] = {impl->exp2, impl->exp2_low, impl->exp,       impl->log,
+                               impl->tanh, impl->erf,      impl->sin_turns, impl->cos_turns};
     bench_case b;
     for (int i = 0; i < 512; i++)
         b.in[i] = (float)(fabs(check_uniform()) * 4 + 0.1);

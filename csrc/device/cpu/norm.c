@@ -6,13 +6,13 @@
  * of the deviations of the mean, which they tell; blocks of a long row are merged by their formula. Rows whose squares
  * leave the range of f32 are computed in double. */
 #include "device/cpu/norm.h"
+#include "device/cpu/row_tasks.h"
 
 #include <math.h>
 #include <string.h>
 
 enum {
-    TASK_ELEMENTS = 32 * 1024, /* least work of a task: about five microseconds */
-    THREAD_TASKS = 8,          /* most tasks per thread: what follows in memory stays with one thread */
+    TASK_ELEMENTS = 32 * 1024, /* two threads are worth having from this on: about five microseconds */
     ROW_ELEMENTS = 64,         /* what a row costs beside its elements, in elements */
     CHUNK = 512
 };
@@ -308,10 +308,11 @@ ml_status ml_cpu_norm(const ml_encode_args *args) {
     const int64_t workers = job.layout.worker_bytes == 0
                                 ? ml_get_num_threads()
                                 : (args->plan->scratch_bytes - job.layout.shared_bytes) / job.layout.worker_bytes;
-    job.rows_per_task = 1 + TASK_ELEMENTS / (p->length + ROW_ELEMENTS);
-    if (job.rows_per_task < p->rows / (workers * THREAD_TASKS))
-        job.rows_per_task = p->rows / (workers * THREAD_TASKS);
-    job.rows_per_task = (job.rows_per_task + job.layout.group - 1) / job.layout.group * job.layout.group;
+    job.rows_per_task = ml_rows_per_task(&(ml_row_tasks){.rows = p->rows,
+                                                         .cost = p->length + ROW_ELEMENTS,
+                                                         .least = TASK_ELEMENTS,
+                                                         .group = job.layout.group,
+                                                         .workers = workers});
     const int64_t tasks = (p->rows + job.rows_per_task - 1) / job.rows_per_task;
     ml_parallel_limit(tasks, (int)workers, norm_task, &job);
     return ML_OK;

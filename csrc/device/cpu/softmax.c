@@ -1,5 +1,6 @@
 /* Softmax row by row: VEC keeps a row's scores in scratch memory, BLOCK walks it in blocks with a running maximum and
  * sum (M. Milakov and N. Gimelshein, Online normalizer calculation for softmax, 2018). */
+#include "device/cpu/row_tasks.h"
 #include "device/cpu/softmax.h"
 
 #include <math.h>
@@ -8,8 +9,8 @@
 enum {
     MASK_CHUNK = 512,          /* elements of a strided mask gathered at once */
     FETCH_BYTES = 2048,        /* of a row, fetched while the one before is at work */
-    TASK_ELEMENTS = 16 * 1024, /* least work of a task: about five microseconds */
-    THREAD_TASKS = 8,          /* most tasks per thread: what follows in memory stays with one thread */
+    HEAD = 64,                 /* elements whose leading score is a row's reference */
+    TASK_ELEMENTS = 16 * 1024, /* two threads are worth having from this on: about three microseconds */
     ROW_ELEMENTS = 48          /* what a row costs beside its elements, in elements */
 };
 
@@ -67,13 +68,35 @@ void ml_softmax_stage(const ml_softmax_job *job, float *dst, const ml_softmax_li
         ml_softmax_apply_mask(job, dst, line->mask + start * job->ms * job->mask_size, job->ms, n);
 }
 
-/* The scores: where they lie, or staged in buffer. */
+/* The scores in f32: where they lie, or staged in buffer. */
 static const float *scores_of(const ml_softmax_job *job, const ml_softmax_line *line, int64_t start, int64_t n,
                               float *buffer) {
-    if (job->direct)
+    if (job->direct && job->x.dtype == ML_F32)
         return (const float *)(const void *)line->x + start;
     ml_softmax_stage(job, buffer, line, start, n);
     return buffer;
+}
+
+/* Scores whose weights go to e: as they lie, of any dtype, or staged in buffer. As they lie they outlive their weights:
+ * a result in place of x has a copy of it in buffer. */
+typedef struct score_run {
+    const void *at;
+    int64_t n;
+    ml_dtype dtype;
+} score_run;
+
+static score_run scores_for(const ml_softmax_job *job, const ml_softmax_line *line, int64_t start, int64_t n,
+                            float *buffer, const float *e) {
+    score_run s = {line->x + start * job->x_size, n, job->x.dtype};
+    if (!job->direct) {
+        ml_softmax_stage(job, buffer, line, start, n);
+        return (score_run){buffer, n, ML_F32};
+    }
+    if (s.at == (const void *)e) {
+        memcpy(buffer, e, (size_t)n * sizeof(float));
+        s.at = buffer;
+    }
+    return s;
 }
 
 int64_t ml_softmax_visible(const ml_softmax_job *job, int64_t q) {
@@ -161,55 +184,110 @@ static void store_logs(const ml_softmax_job *job, const ml_softmax_line *line, i
 
 /* ---- VEC --------------------------------------------------------------------------------------------------------- */
 
-static float leading(const ml_softmax_job *job, const float *s, int64_t n) {
-    return job->hidden < 0.0f ? job->impl->largest(s, n) : job->impl->smallest(s, n);
+static float leading(const ml_softmax_job *job, const score_run *s) {
+    return job->hidden < 0.0f ? job->impl->largest[s->dtype](s->at, s->n) : job->impl->smallest[s->dtype](s->at, s->n);
+}
+
+/* A score that the others can be taken relative to. What is staged has mostly been masked, and may give way to its
+ * weights: there it is the leading one. */
+static float reference(const ml_softmax_job *job, const score_run *s) {
+    if (job->direct && s->n > HEAD) {
+        const score_run head = {s->at, HEAD, s->dtype};
+        const float lead = leading(job, &head);
+        if (lead != job->hidden)
+            return lead;
+    }
+    return leading(job, s);
 }
 
 /* A row whose leading score is the hidden one has no visible score but that: any finite base leaves zeros. */
 static ml_softmax_weight weight_from(const ml_softmax_job *job, float lead) {
-    return (ml_softmax_weight){lead == job->hidden ? 0.0f : lead, job->factor, job->hidden};
+    const float exponent = lead * job->factor;
+    ml_softmax_weight w = {.factor = job->factor, .hidden = job->hidden};
+    if (lead == job->hidden)
+        return w;
+    if (job->impl->shifts && fabsf(exponent) <= ML_SOFTMAX_SHIFT_LIMIT)
+        w.shift = floorf(exponent); /* the leading weight is at least 1: what becomes 0 was below 2^-126 of it */
+    else
+        w.base = lead;
+    return w;
+}
+
+static bool usable(float sum) {
+    return sum >= 0.0f && sum <= ML_SOFTMAX_SUM_LIMIT;
 }
 
 /* Phase by phase over all rows of the group: what one row waits for, another computes. */
 static void vec_rows(const ml_softmax_job *job, const ml_softmax_line *lines, int64_t count, float *scratch) {
-    const float *s[ML_SOFTMAX_MAX_GROUP];
+    score_run s[ML_SOFTMAX_MAX_GROUP];
     float *e[ML_SOFTMAX_MAX_GROUP], sum[ML_SOFTMAX_MAX_GROUP];
     ml_softmax_weight w[ML_SOFTMAX_MAX_GROUP];
     for (int64_t r = 0; r < count; r++) {
         float *buffer = scratch + r * job->layout.row_floats;
         e[r] = writes_f32(job) ? (float *)(void *)lines[r].out : buffer;
-        s[r] = scores_of(job, &lines[r], 0, lines[r].n, buffer);
-        w[r] = weight_from(job, leading(job, s[r], lines[r].n));
+        s[r] = scores_for(job, &lines[r], 0, lines[r].n, buffer, e[r]);
+        w[r] = weight_from(job, reference(job, &s[r]));
     }
-    for (int64_t r = 0; r < count; r++)
-        sum[r] =
-            job->p->log ? job->impl->sum_exp(s[r], lines[r].n, &w[r]) : job->impl->exp(e[r], s[r], lines[r].n, &w[r]);
     for (int64_t r = 0; r < count; r++) {
-        const int64_t n = lines[r].n;
-        if (store_degenerate(job, &lines[r], 0, n, sum[r]))
+        sum[r] = job->impl->exp[s[r].dtype](e[r], s[r].at, s[r].n, &w[r]);
+        if (job->direct && !usable(sum[r])) {
+            w[r] = weight_from(job, leading(job, &s[r]));
+            sum[r] = job->impl->exp[s[r].dtype](e[r], s[r].at, s[r].n, &w[r]);
+        }
+    }
+    for (int64_t r = 0; r < count; r++) {
+        if (!store_degenerate(job, &lines[r], 0, lines[r].n, sum[r]))
+            store_weights(job, &lines[r], 0, e[r], lines[r].n, 1.0f / sum[r]);
+    }
+}
+
+/* A score s as a logarithm is (s - base) * unit - shift: constants, from the leading score and the sum of weights. */
+static void set_constants(const ml_softmax_job *job, float lead, float sum, float constants[3]) {
+    const ml_softmax_weight w = weight_from(job, lead);
+    const double rest = ((double)lead - (double)w.base) * (double)w.factor - (double)w.shift; /* of the exponent */
+    constants[0] = lead == job->hidden ? 0.0f : lead;
+    constants[1] = job->unit;
+    constants[2] = lead == job->hidden ? logf(sum) : (float)(log((double)sum) - rest * 0.69314718055994530942);
+}
+
+static void vec_logs(const ml_softmax_job *job, const ml_softmax_line *lines, int64_t count, float *scratch) {
+    const float *s[ML_SOFTMAX_MAX_GROUP];
+    float lead[ML_SOFTMAX_MAX_GROUP], sum[ML_SOFTMAX_MAX_GROUP], constants[3];
+    for (int64_t r = 0; r < count; r++) {
+        s[r] = scores_of(job, &lines[r], 0, lines[r].n, scratch + r * job->layout.row_floats);
+        lead[r] = leading(job, &(score_run){s[r], lines[r].n, ML_F32});
+    }
+    for (int64_t r = 0; r < count; r++) {
+        const ml_softmax_weight w = weight_from(job, lead[r]);
+        sum[r] = job->impl->sum_exp(s[r], lines[r].n, &w);
+    }
+    for (int64_t r = 0; r < count; r++) {
+        if (store_degenerate(job, &lines[r], 0, lines[r].n, sum[r]))
             continue;
-        if (job->p->log)
-            store_logs(job, &lines[r], 0, s[r], n, (float[3]){w[r].base, job->unit, logf(sum[r])},
-                       scratch + r * job->layout.row_floats);
-        else
-            store_weights(job, &lines[r], 0, e[r], n, 1.0f / sum[r]);
+        set_constants(job, lead[r], sum[r], constants);
+        store_logs(job, &lines[r], 0, s[r], lines[r].n, constants, scratch + r * job->layout.row_floats);
     }
 }
 
 /* ---- BLOCK ------------------------------------------------------------------------------------------------------- */
 
 typedef struct running {
-    float lead, sum; /* the leading score so far, and the sum of weights relative to it */
+    float lead, sum; /* the reference so far, and the sum of weights relative to it */
 } running;
 
-static float weight_of(const ml_softmax_job *job, float score, float lead) {
-    return score == lead ? 1.0f : score == job->hidden ? 0.0f : exp2f((score - lead) * job->factor);
+/* What weights relative to one score are multiplied by to be relative to another. */
+static float ratio_of(const ml_softmax_job *job, float from, float to) {
+    if (from == to || from == job->hidden)
+        return from == to ? 1.0f : 0.0f;
+    const ml_softmax_weight a = weight_from(job, from), b = weight_from(job, to);
+    const double bases = ((double)a.base - (double)b.base) * (double)job->factor;
+    return (float)exp2(bases + (double)a.shift - (double)b.shift);
 }
 
-/* Moves r to a new leading score. */
+/* Moves r to a new reference. */
 static void lead_by(const ml_softmax_job *job, running *r, float lead) {
     if (r->lead != lead)
-        r->sum *= weight_of(job, r->lead, lead); /* 0 * 0, or NaN that stays */
+        r->sum *= ratio_of(job, r->lead, lead); /* 0 * 0, or NaN that stays */
     r->lead = lead;
 }
 
@@ -218,7 +296,7 @@ static void measure(const ml_softmax_job *job, const ml_softmax_line *line, int6
     for (int64_t first = start; first < end; first += ML_SOFTMAX_BLOCK_LEN) {
         const int64_t n = least(ML_SOFTMAX_BLOCK_LEN, end - first);
         const float *s = scores_of(job, line, first, n, scratch);
-        lead_by(job, r, ml_softmax_better(job, leading(job, s, n), r->lead));
+        lead_by(job, r, ml_softmax_better(job, leading(job, &(score_run){s, n, ML_F32}), r->lead));
         const ml_softmax_weight w = weight_from(job, r->lead);
         r->sum += job->impl->sum_exp(s, n, &w);
     }
@@ -230,7 +308,10 @@ static void finish(const ml_softmax_job *job, const ml_softmax_line *line, int64
     if (store_degenerate(job, line, start, end, r->sum))
         return;
     const ml_softmax_weight w = weight_from(job, r->lead);
-    const float by = 1.0f / r->sum, constants[3] = {w.base, job->unit, job->p->log ? logf(r->sum) : 0.0f};
+    const float by = 1.0f / r->sum;
+    float constants[3] = {0};
+    if (job->p->log)
+        set_constants(job, r->lead, r->sum, constants);
     for (int64_t first = start; first < end; first += ML_SOFTMAX_BLOCK_LEN) {
         const int64_t n = least(ML_SOFTMAX_BLOCK_LEN, end - first);
         const float *s = scores_of(job, line, first, n, scratch);
@@ -239,23 +320,31 @@ static void finish(const ml_softmax_job *job, const ml_softmax_line *line, int64
             continue;
         }
         float *e = writes_f32(job) ? (float *)(void *)out_at(job, line, first) : scratch;
-        job->impl->exp(e, s, n, &w);
+        job->impl->exp[ML_F32](e, s, n, &w);
         store_weights(job, line, first, e, n, by);
     }
 }
 
-/* The weights of each block stay, relative to what led then (leads), until the row is known: one exponential per
- * element. They are where the result goes if that is plain f32, else in scratch, which then is as long as the row. */
+/* The weights of each block stay, relative to the reference of its time (leads), until the row is known: one
+ * exponential per element. They are where the result goes if that is plain f32, else in scratch, which then is as long
+ * as the row. */
 static void measure_keeping(const ml_softmax_job *job, const ml_softmax_line *line, int64_t start, int64_t end,
                             float *scratch, float *leads, running *r) {
-    const bool direct = writes_f32(job);
     for (int64_t first = start; first < end; first += ML_SOFTMAX_BLOCK_LEN) {
         const int64_t n = least(ML_SOFTMAX_BLOCK_LEN, end - first);
-        float *buffer = direct ? scratch : scratch + first;
-        const float *s = scores_of(job, line, first, n, buffer);
-        lead_by(job, r, ml_softmax_better(job, leading(job, s, n), r->lead));
-        const ml_softmax_weight w = weight_from(job, r->lead);
-        r->sum += job->impl->exp(direct ? (float *)(void *)out_at(job, line, first) : buffer, s, n, &w);
+        float *buffer = writes_f32(job) ? scratch : scratch + first;
+        float *e = writes_f32(job) ? (float *)(void *)out_at(job, line, first) : buffer;
+        const score_run s = scores_for(job, line, first, n, buffer, e);
+        if (!job->direct || r->lead == job->hidden)
+            lead_by(job, r, ml_softmax_better(job, reference(job, &s), r->lead));
+        ml_softmax_weight w = weight_from(job, r->lead);
+        float sum = job->impl->exp[s.dtype](e, s.at, n, &w);
+        if (job->direct && !usable(sum)) {
+            lead_by(job, r, ml_softmax_better(job, leading(job, &s), r->lead));
+            w = weight_from(job, r->lead);
+            sum = job->impl->exp[s.dtype](e, s.at, n, &w);
+        }
+        r->sum += sum;
         *leads++ = r->lead;
     }
 }
@@ -267,7 +356,7 @@ static void finish_kept(const ml_softmax_job *job, const ml_softmax_line *line, 
     for (int64_t first = start; first < end; first += ML_SOFTMAX_BLOCK_LEN) {
         const int64_t n = least(ML_SOFTMAX_BLOCK_LEN, end - first);
         float *e = writes_f32(job) ? (float *)(void *)out_at(job, line, first) : scratch + first;
-        store_weights(job, line, first, e, n, weight_of(job, *leads++, r->lead) / r->sum);
+        store_weights(job, line, first, e, n, ratio_of(job, *leads++, r->lead) / r->sum);
     }
 }
 
@@ -457,7 +546,7 @@ ml_status ml_cpu_softmax(const ml_encode_args *args) {
     job->ms = single ? 1 : job->mask.strides[axis];
     job->os = single ? 1 : job->out.strides[axis];
     set_weights(job);
-    job->direct = job->x.dtype == ML_F32 && job->xs == 1 && !job->adds && op->softmax.mask == ML_MASK_NONE;
+    job->direct = job->xs == 1 && !job->adds && op->softmax.mask == ML_MASK_NONE;
     if (job->layout.rows == 0 || job->layout.length == 0)
         return ML_OK;
 
@@ -478,12 +567,13 @@ ml_status ml_cpu_softmax(const ml_encode_args *args) {
         ml_parallel_limit(tasks, workers, finish_task, &t);
         return ML_OK;
     }
-    t.run = job->layout.vec ? vec_rows : block_rows;
+    t.run = !job->layout.vec ? block_rows : op->softmax.log ? vec_logs : vec_rows;
     t.group = job->layout.vec ? job->layout.group : 1;
-    t.rows_per_task = 1 + TASK_ELEMENTS / (job->layout.length + ROW_ELEMENTS);
-    if (t.rows_per_task < job->layout.rows / (workers * THREAD_TASKS))
-        t.rows_per_task = job->layout.rows / (workers * THREAD_TASKS);
-    t.rows_per_task = (t.rows_per_task + t.group - 1) / t.group * t.group;
+    t.rows_per_task = ml_rows_per_task(&(ml_row_tasks){.rows = job->layout.rows,
+                                                       .cost = job->layout.length + ROW_ELEMENTS,
+                                                       .least = TASK_ELEMENTS,
+                                                       .group = t.group,
+                                                       .workers = workers});
     ml_parallel_limit((job->layout.rows + t.rows_per_task - 1) / t.rows_per_task, workers, rows_task, &t);
     return ML_OK;
 }

@@ -1,8 +1,9 @@
 /* Softmax on the CPU: kernels per ISA tier over scores in f32, and what the drivers share.
  *
  * A score is held "staged": x itself, with `hidden` (the infinity that the exponential maps to zero) in place of what a
- * boolean mask or causality hides, or scale * x + mask for an additive mask. Its weight is 2^((score - base) * factor)
- * with base the row's leading score: the largest, or the smallest where the scale, and so the factor, is negative. */
+ * boolean mask or causality hides, or scale * x + mask for an additive mask. Its weight is 2^((score - base) * factor -
+ * shift), relative to a reference score: the row's leading one, which is the largest, or the smallest where the scale,
+ * and so the factor, is negative; or that of the row's head, which is as good unless the rest rises far above it. */
 #ifndef ML_CPU_SOFTMAX_H
 #define ML_CPU_SOFTMAX_H
 
@@ -10,10 +11,17 @@
 #include "device/cpu/vmath_impl.h"
 #include "dispatch/softmax_layout.h"
 
-/* How scores become weights. hidden: -infinity, +infinity for a negative factor. */
+/* How scores become weights. shift: an integer of at most ML_SOFTMAX_SHIFT_LIMIT in magnitude, and the base 0; or 0.
+ * hidden: -infinity, +infinity for a negative factor. */
 typedef struct ml_softmax_weight {
-    float base, factor, hidden;
+    float base, shift, factor, hidden;
 } ml_softmax_weight;
+#define ML_SOFTMAX_SHIFT_LIMIT 0x1p16f
+
+/* Weights up to 2^ML_SOFTMAX_HIGHEST are right. With a greater one among them their sum either is not between 0 and
+ * ML_SOFTMAX_SUM_LIMIT, and another reference is to be taken, or right too. */
+#define ML_SOFTMAX_HIGHEST 64.0f
+#define ML_SOFTMAX_SUM_LIMIT 0x1p120f
 
 /* Scores of several columns side by side: column c of row r at s[r * ld + c]. Kernels work on whole groups of
  * ML_SOFTMAX_GROUP columns; `cols` is a multiple of it, and what lies in columns nobody needs does not matter. */
@@ -28,11 +36,12 @@ typedef struct ml_softmax_impl {
     void (*hide)(float *s, const uint8_t *seen, int64_t n, float hidden);
     /* s[i] = scale * s[i] + mask[i], -infinity where mask[i] is; by dtype of the mask. */
     void (*add[3])(float *s, const void *mask, int64_t n, float scale);
-    /* The largest of n scores, or the smallest; NaNs are passed over; the opposite infinity when there is none. */
-    float (*largest)(const float *s, int64_t n);
-    float (*smallest)(const float *s, int64_t n);
-    /* e[i] = weight of s[i]; returns their sum. e may be s; sum_exp only sums. */
-    float (*exp)(float *e, const float *s, int64_t n, const ml_softmax_weight *w);
+    /* The largest of n scores, or the smallest; NaNs are passed over; the opposite infinity when there is none. Here
+     * and of exp: by dtype of the scores. */
+    float (*largest[3])(const void *s, int64_t n);
+    float (*smallest[3])(const void *s, int64_t n);
+    /* e[i] = weight of s[i]; returns their sum. e may be s; sum_exp only sums. Weights below 2^-126 may become 0. */
+    float (*exp[3])(float *e, const void *s, int64_t n, const ml_softmax_weight *w);
     float (*sum_exp)(const float *s, int64_t n, const ml_softmax_weight *w);
     /* dst[i] = e[i] * by, by dtype of dst; dst may be e. */
     void (*scale[3])(void *dst, const float *e, int64_t n, float by);
@@ -47,6 +56,7 @@ typedef struct ml_softmax_impl {
     /* dst[c] = e[c] * by[c]; dst may be e; n any. */
     void (*columns_scale[3])(void *dst, const float *e, const float *by, int64_t n);
 
+    bool shifts; /* weights may have a shift in place of a base, which costs nothing and rounds nothing */
     const ml_elementwise_impl *convert; /* loads and stores of any dtype and stride */
     const ml_vmath_impl *math;          /* the tier's elementary functions, for the tests */
 } ml_softmax_impl;
@@ -62,7 +72,7 @@ typedef struct ml_softmax_job {
     float scale;                         /* `add` multiplies by it */
     float factor, unit, hidden;          /* unit: score differences in units of the logarithm */
     bool adds;                           /* scores are scale * x + mask (or + 0) */
-    bool direct;                         /* scores are x where it lies */
+    bool direct;                         /* scores are x where it lies, of any dtype */
     int64_t tiles, tiles_per_task;       /* COLUMNS */
     char *scratch;
 } ml_softmax_job;

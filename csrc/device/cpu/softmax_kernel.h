@@ -38,62 +38,113 @@ V_FN void add(ml_dtype dtype, float *s, const void *mask, int64_t n, float scale
 
 /* ---- rows -------------------------------------------------------------------------------------------------------- */
 
+/* n < VW elements, `rest` in the other lanes. */
+V_FN vf load_filled(ml_dtype dtype, const void *p, int64_t n, float rest) {
+    if (dtype == ML_F32)
+        return v_load_n(p, n, rest);
+    float lanes[VW];
+    v_store(lanes, load_tail_as(dtype, p, n));
+    return v_load_n(lanes, n, rest);
+}
+
 /* A NaN is never the second operand, and so is dropped. */
 #define DEFINE_LEADING(name, BETTER, NONE, FOLD)                                                                       \
-    static float name(const float *s, int64_t n) {                                                                     \
+    V_FN float name(ml_dtype dtype, const void *x, int64_t n) {                                                        \
         vf best[CHAINS];                                                                                               \
         ML_UNROLL for (int c = 0; c < CHAINS; c++) best[c] = v_set1(NONE);                                             \
         int64_t i = 0;                                                                                                 \
         for (; i + CHAINS * VW <= n; i += CHAINS * VW) {                                                               \
-            ML_UNROLL for (int c = 0; c < CHAINS; c++) best[c] = BETTER(v_load(s + i + c * VW), best[c]);              \
+            ML_UNROLL for (int c = 0; c < CHAINS; c++) best[c] =                                                       \
+                BETTER(load_as(dtype, at(dtype, x, i + c * VW)), best[c]);                                             \
         }                                                                                                              \
         for (; i + VW <= n; i += VW)                                                                                   \
-            best[0] = BETTER(v_load(s + i), best[0]);                                                                  \
+            best[0] = BETTER(load_as(dtype, at(dtype, x, i)), best[0]);                                                \
         if (VW > 1 && i < n)                                                                                           \
-            best[0] = BETTER(v_load_n(s + i, n - i, NONE), best[0]);                                                   \
+            best[0] = BETTER(load_filled(dtype, at(dtype, x, i), n - i, NONE), best[0]);                               \
         ML_UNROLL for (int c = 1; c < CHAINS; c++) best[0] = BETTER(best[c], best[0]);                                 \
         return FOLD;                                                                                                   \
     }
 DEFINE_LEADING(largest, v_max, -INFINITY, v_largest(best[0]))
 DEFINE_LEADING(smallest, v_min, INFINITY, -v_largest(v_sub(v_set1(-0.0f), best[0])))
 
-V_FN vf weight(vf s, vf base, vf factor) {
-    return v_exp2_low(v_mul(v_sub(s, base), factor));
+typedef struct weigher {
+    vf base, factor;
+#if V_LOOKUP16
+    v_exp2_line line;
+#endif
+} weigher;
+
+V_FN weigher weigher_of(const ml_softmax_weight *w) {
+    return (weigher){
+        .base = v_set1(w->base),
+        .factor = v_set1(w->factor),
+#if V_LOOKUP16
+        .line = {v_set1(w->factor), v_set1(V_EXP2_MAGIC - w->shift)},
+#endif
+    };
 }
 
-V_FN float exp_run(bool keep, float *e, const float *s, int64_t n, const ml_softmax_weight *w) {
-    const vf base = v_set1(w->base), factor = v_set1(w->factor);
-    vf sum[CHAINS];
-    ML_UNROLL for (int c = 0; c < CHAINS; c++) sum[c] = v_zero();
+/* near: with a shift in place of the base. *top: of the exponents so far, for too_high. */
+V_FN vf weight(bool near, vf s, const weigher *w, vf *top) {
+#if V_LOOKUP16
+    if (near)
+        return v_exp2_on_line(s, &w->line, top);
+#endif
+    return v_exp2(v_mul(v_sub(s, w->base), w->factor));
+}
+
+/* Whether the look-up cannot tell the weights any more. */
+V_FN bool too_high(const vf top[CHAINS]) {
+#if V_LOOKUP16
+    const vf best = v_max(v_max(top[0], top[1]), v_max(top[2], top[3]));
+    return v_less(v_set1(V_EXP2_MAGIC + ML_SOFTMAX_HIGHEST), best) != 0;
+#else
+    return false;
+#endif
+}
+
+/* With constant dtype, keep and near. */
+V_FN float exp_run(ml_dtype dtype, bool keep, bool near, float *e, const void *x, int64_t n,
+                   const ml_softmax_weight *w) {
+    const weigher by = weigher_of(w);
+    vf sum[CHAINS], top[CHAINS];
+    ML_UNROLL for (int c = 0; c < CHAINS; c++) {
+        sum[c] = v_zero();
+        top[c] = v_zero();
+    }
     int64_t i = 0;
     for (; i + CHAINS * VW <= n; i += CHAINS * VW) {
         ML_UNROLL for (int c = 0; c < CHAINS; c++) {
-            const vf v = weight(v_load(s + i + c * VW), base, factor);
+            const vf v = weight(near, load_as(dtype, at(dtype, x, i + c * VW)), &by, &top[c]);
             if (keep)
                 v_store(e + i + c * VW, v);
             sum[c] = v_add(sum[c], v);
         }
     }
     for (; i + VW <= n; i += VW) {
-        const vf v = weight(v_load(s + i), base, factor);
+        const vf v = weight(near, load_as(dtype, at(dtype, x, i)), &by, &top[0]);
         if (keep)
             v_store(e + i, v);
         sum[0] = v_add(sum[0], v);
     }
     if (VW > 1 && i < n) {
-        const vf v = weight(v_load_n(s + i, n - i, w->hidden), base, factor);
+        const vf v = weight(near, load_filled(dtype, at(dtype, x, i), n - i, w->hidden), &by, &top[1]);
         if (keep)
             v_store_n(e + i, v, n - i);
         sum[1] = v_add(sum[1], v);
     }
+    if (near && too_high(top))
+        return INFINITY;
     return v_sum(v_add(v_add(sum[0], sum[1]), v_add(sum[2], sum[3])));
 }
 
-static float exp_keep(float *e, const float *s, int64_t n, const ml_softmax_weight *w) {
-    return exp_run(true, e, s, n, w);
+V_FN float exp_as(ml_dtype dtype, bool keep, float *e, const void *x, int64_t n, const ml_softmax_weight *w) {
+    if (V_LOOKUP16 && w->base == 0.0f)
+        return exp_run(dtype, keep, true, e, x, n, w);
+    return exp_run(dtype, keep, false, e, x, n, w);
 }
 static float sum_exp(const float *s, int64_t n, const ml_softmax_weight *w) {
-    return exp_run(false, NULL, s, n, w);
+    return exp_as(ML_F32, false, NULL, s, n, w);
 }
 
 V_FN void scale_run(ml_dtype dtype, void *dst, const float *e, int64_t n, float by) {
@@ -148,7 +199,7 @@ static void columns_exp(float *sum, float *e, int64_t e_ld, const ml_softmax_til
         float *to = e ? e + c : NULL;
         for (int64_t r = 0; r < t->rows; r++, s += t->ld) {
             ML_UNROLL for (int g = 0; g < GROUP; g++) {
-                const vf v = weight(v_load(s + g * VW), from[g], by);
+                const vf v = v_exp2_low(v_mul(v_sub(v_load(s + g * VW), from[g]), by));
                 total[g] = v_add(total[g], v);
                 if (to)
                     v_store(to + g * VW, v);
@@ -174,6 +225,15 @@ V_FN void columns_scale(ml_dtype dtype, void *dst, const float *e, const float *
     static void add_##suffix(float *s, const void *mask, int64_t n, float scale) {                                     \
         add(dtype, s, mask, n, scale);                                                                                 \
     }                                                                                                                  \
+    static float largest_##suffix(const void *x, int64_t n) {                                                          \
+        return largest(dtype, x, n);                                                                                   \
+    }                                                                                                                  \
+    static float smallest_##suffix(const void *x, int64_t n) {                                                         \
+        return smallest(dtype, x, n);                                                                                  \
+    }                                                                                                                  \
+    static float exp_##suffix(float *e, const void *x, int64_t n, const ml_softmax_weight *w) {                        \
+        return exp_as(dtype, true, e, x, n, w);                                                                        \
+    }                                                                                                                  \
     static void scale_##suffix(void *dst, const float *e, int64_t n, float by) {                                       \
         scale_run(dtype, dst, e, n, by);                                                                               \
     }                                                                                                                  \
@@ -190,9 +250,9 @@ DEFINE_DTYPE(bf16, ML_BF16)
 const ml_softmax_impl TABLE = {
     .hide = hide,
     .add = {add_f32, add_f16, add_bf16},
-    .largest = largest,
-    .smallest = smallest,
-    .exp = exp_keep,
+    .largest = {largest_f32, largest_f16, largest_bf16},
+    .smallest = {smallest_f32, smallest_f16, smallest_bf16},
+    .exp = {exp_f32, exp_f16, exp_bf16},
     .sum_exp = sum_exp,
     .scale = {scale_f32, scale_f16, scale_bf16},
     .log = {log_f32, log_f16, log_bf16},
@@ -200,6 +260,7 @@ const ml_softmax_impl TABLE = {
     .columns_smallest = columns_smallest,
     .columns_exp = columns_exp,
     .columns_scale = {columns_scale_f32, columns_scale_f16, columns_scale_bf16},
+    .shifts = V_LOOKUP16,
     .convert = &CONVERT,
     .math = &MATH,
 };

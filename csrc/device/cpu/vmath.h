@@ -14,6 +14,10 @@
 
 #include <math.h>
 
+#if V_LOOKUP16
+#include "device/cpu/exp2_avx512.h"
+#endif
+
 /* 2^r for r in [-1/2, 1/2] within 2^-28.3. */
 V_FN vf v_exp2_part(vf r) {
     vf p = v_set1(0x1.416b64p-13f);
@@ -46,13 +50,17 @@ V_FN vf v_exp2_low_short(vf t) {
     return v_scale(v_exp2_part_short(r), n);
 }
 
-/* 2^t for t <= 129 or NaN. */
-V_FN vf v_exp2_low(vf t) {
-    return v_exp2_reduced(V_ANY_POWER ? t : v_max(v_set1(-160.0f), t));
+V_FN vf v_exp2(vf t) {
+    return v_exp2_reduced(V_ANY_POWER ? t : v_max(v_set1(-160.0f), v_min(v_set1(129.0f), t)));
 }
 
-V_FN vf v_exp2(vf t) {
-    return V_ANY_POWER ? v_exp2_reduced(t) : v_exp2_low(v_min(v_set1(129.0f), t));
+/* 2^t for t < 127 or NaN, for weights: what is below 2^-126 may become 0. */
+V_FN vf v_exp2_low(vf t) {
+#if V_LOOKUP16
+    return v_exp2_looked_up(t);
+#else
+    return v_exp2_reduced(v_max(v_set1(-160.0f), t));
+#endif
 }
 
 /* (e^r - 1 - r) / r^2 within 2^-26.1 for |r| <= ln(2)/2. */

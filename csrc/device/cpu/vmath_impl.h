@@ -7,6 +7,8 @@
 
 /* Largest error of each function in units in the last place. */
 #define ML_VMATH_ULP_EXP2 1.25
+#define ML_VMATH_ULP_EXP2_LOW 2.0 /* for magnitudes below ML_VMATH_EXP2_LOW_LIMIT */
+#define ML_VMATH_EXP2_LOW_LIMIT 126.0
 #define ML_VMATH_ULP_EXP 1.25
 #define ML_VMATH_ULP_LOG 1.0
 #define ML_VMATH_ULP_TANH 2.75
@@ -18,7 +20,7 @@
 typedef void (*ml_vmath_fn)(float *dst, const float *src, int64_t n);
 
 typedef struct ml_vmath_impl {
-    ml_vmath_fn exp2, exp, log, tanh, erf;
+    ml_vmath_fn exp2, exp2_low, exp, log, tanh, erf;
     ml_vmath_fn sin_turns, cos_turns; /* |x| < 2^20 */
 } ml_vmath_impl;
 
