@@ -71,6 +71,7 @@ static struct {
 
     _Alignas(CACHE_LINE) atomic_int busy; /* 1: a thread owns the pool; guards what follows */
     int threads;                          /* the size that the workers below were started for; 0: none yet */
+    int64_t last_brief_ns;                /* when the latest brief job began */
     int n_workers;
     worker workers[MAX_THREADS];
 #if ML_POOL_LINUX
@@ -230,8 +231,16 @@ static void wait_unfinished(void) {
     atomic_store(&pool.caller_sleeps, 0);
 }
 
+/* The pool is owned. Whether a brief job wakes workers that sleep: where such jobs follow each other so closely that
+ * the woken stay awake for the next ones. */
+static bool brief_job_wakes(void) {
+    const int64_t now = now_ns(), since = now - pool.last_brief_ns;
+    pool.last_brief_ns = now;
+    return since < WORKER_SPIN_NS;
+}
+
 /* The pool is owned. At most TASK_MASK tasks. */
-static void run_job(int64_t first, int64_t tasks, ml_task_fn fn, void *arg) {
+static void run_job(int64_t first, int64_t tasks, bool wake, ml_task_fn fn, void *arg) {
     uint64_t number = (atomic_load_explicit(&pool.claim, memory_order_relaxed) >> 2 * TASK_BITS) + 1;
     atomic_store_explicit(&pool.fn, fn, memory_order_release);
     atomic_store_explicit(&pool.arg, arg, memory_order_release);
@@ -239,7 +248,8 @@ static void run_job(int64_t first, int64_t tasks, ml_task_fn fn, void *arg) {
     atomic_store_explicit(&pool.unfinished, (unsigned)tasks, memory_order_release);
     atomic_store(&pool.claim, number << 2 * TASK_BITS | (uint64_t)tasks);
     atomic_fetch_add(&pool.epoch, 1u);
-    wake_workers(tasks - 1 < pool.n_workers ? tasks - 1 : pool.n_workers);
+    if (wake)
+        wake_workers(tasks - 1 < pool.n_workers ? tasks - 1 : pool.n_workers);
     run_tasks(0);
     wait_unfinished();
 }
@@ -269,7 +279,8 @@ static void *worker_main(void *p) {
                 }
             } while (!found && now_ns() < spin_until);
             atomic_fetch_sub(&pool.spinners, 1);
-            spin_until = 0;
+            /* Also when the caller has taken all of that job by then: others may follow. */
+            spin_until = found ? now_ns() + WORKER_SPIN_NS : 0;
             if (found)
                 continue;
         }
@@ -501,7 +512,7 @@ int ml_get_num_threads(void) {
     return n;
 }
 
-void ml_parallel_limit(int64_t tasks, int max_workers, ml_task_fn fn, void *arg) {
+static void parallel(int64_t tasks, int max_workers, bool brief, ml_task_fn fn, void *arg) {
     int threads = tasks > 1 && max_workers > 1 && !inside_task ? ml_get_num_threads() : 1;
     bool outermost = !inside_task;
     inside_task = true;
@@ -513,9 +524,10 @@ void ml_parallel_limit(int64_t tasks, int max_workers, ml_task_fn fn, void *arg)
         keep_off_callers_cpu();
         atomic_store_explicit(&pool.max_workers, max_workers, memory_order_release);
         atomic_store_explicit(&pool.fp_mode, fp_mode_get(), memory_order_release);
+        const bool wake = !brief || brief_job_wakes();
         for (int64_t first = 0; first < tasks; first += (int64_t)TASK_MASK) {
             int64_t rest = tasks - first;
-            run_job(first, rest < (int64_t)TASK_MASK ? rest : (int64_t)TASK_MASK, fn, arg);
+            run_job(first, rest < (int64_t)TASK_MASK ? rest : (int64_t)TASK_MASK, wake, fn, arg);
         }
         disown_pool();
     } else {
@@ -526,6 +538,14 @@ void ml_parallel_limit(int64_t tasks, int max_workers, ml_task_fn fn, void *arg)
         inside_task = false;
 }
 
+void ml_parallel_limit(int64_t tasks, int max_workers, ml_task_fn fn, void *arg) {
+    parallel(tasks, max_workers, false, fn, arg);
+}
+
 void ml_parallel(int64_t tasks, ml_task_fn fn, void *arg) {
-    ml_parallel_limit(tasks, INT_MAX, fn, arg);
+    parallel(tasks, INT_MAX, false, fn, arg);
+}
+
+void ml_parallel_brief(int64_t tasks, ml_task_fn fn, void *arg) {
+    parallel(tasks, INT_MAX, true, fn, arg);
 }

@@ -14,8 +14,14 @@
  * determined, so results must not depend on it: worker only selects scratch memory. */
 typedef void (*ml_task_fn)(void *arg, int64_t task, int worker);
 
-/* Runs fn for every task once and returns when all are done. tasks <= 1 never leaves the caller. */
+/* Runs fn for every task once and returns when all are done. tasks <= 1 never leaves the caller. The caller takes tasks
+ * from the first on, workers from the last on, in whatever order they come: with two threads, each finds much of what
+ * it had in its caches when the same call comes again; with more, who wants that deals out runs of tasks of its own. */
 void ml_parallel(int64_t tasks, ml_task_fn fn, void *arg);
+
+/* The same for a few microseconds of work, less than it takes to wake a thread: workers that are awake help, and those
+ * that sleep are woken only where such calls follow each other so closely that they stay awake. */
+void ml_parallel_brief(int64_t tasks, ml_task_fn fn, void *arg);
 
 /* The same with worker in [0, max_workers): for callers whose per-worker scratch was sized before the call, so that
  * another thread's ml_set_num_threads() in between cannot make worker exceed it. */

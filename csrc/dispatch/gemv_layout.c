@@ -5,7 +5,8 @@
 /* One core's rough speed, for deciding how much work is worth a task: bytes of A per ns, multiply-adds per ns. */
 #define BYTES_PER_NS 64
 #define FMA_PER_NS 48
-#define SERIAL_NS 12000    /* less than this stays in one task */
+#define SERIAL_NS 4000     /* less than this stays in one task */
+#define BRIEF_NS 16000     /* less than this is not worth waking a thread */
 #define TASK_NS 8000       /* aimed at per task ... */
 #define MAX_TASKS 32       /* ... but not more tasks than this */
 #define DOT_ROWS 16        /* rows of a task are a multiple of this */
@@ -54,16 +55,17 @@ static void cut(ml_gemv_layout *l, size_t a_size) {
     double by_bytes = mk * (double)a_size / BYTES_PER_NS, by_fma = mk * (double)block_cols / FMA_PER_NS;
     double item_ns = by_bytes > by_fma ? by_bytes : by_fma;
     double total_ns = item_ns * (double)l->items;
+    l->brief = total_ns < BRIEF_NS;
     if (total_ns < SERIAL_NS) {
         l->items_per_task = max64(l->items, 1);
         return;
     }
-    if (item_ns < TASK_NS) {
+    if (item_ns < TASK_NS && l->items > 1) {
         int64_t per_task = (int64_t)(TASK_NS / (item_ns + 50.0)) + 1;
         l->items_per_task = max64(min64(per_task, ceil_div(l->items, 4)), 1);
         return;
     }
-    int64_t want = max64(min64((int64_t)(total_ns / TASK_NS), MAX_TASKS) / l->items, 1);
+    int64_t want = max64(min64((int64_t)(total_ns / TASK_NS), MAX_TASKS) / l->items, l->items > 1 ? 1 : 2);
     if (want > 1)
         want += want & 1; /* an even number shares out evenly over two, the most common small pool */
     bool along_m = l->order == ML_GEMV_AXPY;
@@ -123,7 +125,7 @@ void ml_gemv_layout_of(const ml_op *op, bool transposed, ml_gemv_layout *l) {
     l->x_direct = l->x_direct && b->dtype == ML_F32 && l->share == 1;
     l->ldx = round_up(l->k, ML_GEMV_X_PAD);
     l->x_stack = !l->x_direct && l->ldx <= ML_GEMV_STACK_X / max64(block_cols, 1) &&
-                 (block_cols == 1 || l->row_tasks * l->k_chunks == 1);
+                 (block_cols == 1 || l->row_tasks * l->k_chunks <= 2);
     l->items_per_pass = max64(l->items, 1);
     if (l->skip_product)
         return;

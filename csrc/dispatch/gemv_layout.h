@@ -9,7 +9,7 @@
 enum {
     ML_GEMV_COLS = 16,           /* columns of B taken at once */
     ML_GEMV_X_PAD = 32,          /* K is cut at multiples of this; a packed column has room for as many */
-    ML_GEMV_STACK_X = 2048,      /* packed B of at most this many floats lives on the stack of each task */
+    ML_GEMV_STACK_X = 4096,      /* packed B of at most this many floats lives on the stack of each task */
     ML_GEMV_PANEL_FLOATS = 4096, /* sums a task holds on its stack before the epilogue */
     ML_GEMV_PACK_BYTES = 49152   /* block of a strided A that a task holds on its stack, collected */
 };
@@ -38,6 +38,7 @@ typedef struct ml_gemv_layout {
     int64_t row_tasks, row_unit; /* tasks that share out the units of so many rows; ml_gemv_first_row */
     int64_t k_chunks, k_per_chunk;
     int64_t items_per_pass;
+    bool brief;             /* a few microseconds of work: ml_parallel_brief */
     int64_t x_floats;       /* scratch of a pass for packed columns */
     int64_t partial_floats; /* scratch of a pass for partial sums, [item][k_chunk][m * block columns] */
 } ml_gemv_layout;

@@ -315,6 +315,38 @@ static void latency_task(void *arg, int64_t task, int worker) {
         ;
 }
 
+/* Where each of two tasks of a few microseconds ran. */
+static void brief_task(void *arg, int64_t task, int worker) {
+    ((int *)arg)[task] = worker;
+    for (double end = now_us() + 5; now_us() < end;)
+        ;
+}
+
+static void test_brief(void) {
+    enum { ROUNDS = 200 };
+    ml_set_num_threads(2);
+    int alone = 0, shared = 0;
+    for (int i = 0; i < ROUNDS && !alone; i++) { /* after a pause: whoever sleeps goes on sleeping */
+        int worker[2] = {-1, -1};
+        usleep(2000);
+        ml_parallel_brief(2, brief_task, worker);
+        expect("brief: task 0 ran", worker[0] >= 0, 1);
+        expect("brief: task 1 ran", worker[1] >= 0, 1);
+        alone += worker[0] == 0 && worker[1] == 0;
+    }
+    expect("brief: without help after a pause", alone > 0, 1);
+    const double end = now_us() + 2e6;
+    for (int i = 0; (i < ROUNDS || !shared) && now_us() < end; i++) { /* one after the other: a worker is woken */
+        int worker[2] = {-1, -1};
+        ml_parallel_brief(2, brief_task, worker);
+        expect("brief: task 0 of many ran", worker[0] >= 0, 1);
+        expect("brief: task 1 of many ran", worker[1] >= 0, 1);
+        shared += worker[0] != worker[1];
+    }
+    if (ml_cpu_count() > 1)
+        expect("brief: helped where calls follow closely", shared > 0, 1);
+}
+
 static int compare_double(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
@@ -353,6 +385,7 @@ int main(void) {
         test_counts(sizes[i]);
         test_nesting();
     }
+    test_brief();
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         ml_set_num_threads(sizes[i]);
         test_callers(false);

@@ -464,8 +464,10 @@ static void deal_task(void *arg, int64_t task, int worker) {
     }
 }
 
-/* As ml_parallel; tasks are claimed in contiguous runs, the run of a worker's number first. */
-static void parallel_runs(int64_t tasks, ml_task_fn fn, void *arg) {
+/* As ml_parallel, or ml_parallel_brief. Tasks are claimed in contiguous runs, the run of a worker's number first: the
+ * pool's own order keeps two threads to their parts of the weights, but not more. */
+static void parallel_runs(const run *r, int64_t tasks, ml_task_fn fn) {
+    void *arg = (void *)(uintptr_t)r;
     int64_t n = min64(min64(tasks, ml_get_num_threads()), MAX_RUNS);
     if (n <= 1) {
         for (int64_t t = 0; t < tasks; t++)
@@ -480,7 +482,7 @@ static void parallel_runs(int64_t tasks, ml_task_fn fn, void *arg) {
         atomic_init(&d.runs[i].next, tasks * i / n);
         d.runs[i].end = tasks * (i + 1) / n;
     }
-    ml_parallel(n, deal_task, &d);
+    (r->l.brief ? ml_parallel_brief : ml_parallel)(n, deal_task, &d);
 }
 
 /* Packs the columns of a pass, on several threads where that takes longer than waking them. */
@@ -490,7 +492,7 @@ static void pack_pass(run *r) {
     r->pack_chunks = (r->l.k + r->pack_k - 1) / r->pack_k;
     const int64_t tasks = r->count * r->pack_chunks;
     if (r->l.k * cols * r->count >= PACK_PARALLEL_FLOATS) {
-        parallel_runs(tasks, pack_task, r);
+        parallel_runs(r, tasks, pack_task);
         return;
     }
     for (int64_t task = 0; task < tasks; task++)
@@ -526,10 +528,10 @@ ml_status ml_cpu_matmul_gemv(const ml_encode_args *args) {
         if (pack)
             pack_pass(&r);
         if (l->k_chunks > 1) {
-            parallel_runs(r.count * l->row_tasks * l->k_chunks, partial_task, &r);
-            parallel_runs(r.count * l->row_tasks, reduce_task, &r);
+            parallel_runs(&r, r.count * l->row_tasks * l->k_chunks, partial_task);
+            parallel_runs(&r, r.count * l->row_tasks, reduce_task);
         } else {
-            parallel_runs((r.count + l->items_per_task - 1) / l->items_per_task * l->row_tasks, whole_task, &r);
+            parallel_runs(&r, (r.count + l->items_per_task - 1) / l->items_per_task * l->row_tasks, whole_task);
         }
     }
     return ML_OK;
