@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,46 @@ def test_help_names_every_command(capsys):
 def test_wrong_usage_exits_with_3(args, tiny_suite, capsys):
     assert exit_code(*args) == 3
     assert "error:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--out", "--json"])
+@pytest.mark.parametrize("kind", ["directory", "pipe", "link to a pipe"])
+def test_only_files_are_replaced(option, kind, tiny_suite, tmp_path, capsys):
+    """A device or a pipe, such as /dev/null, must outlive the sweep; nothing is left beside a directory."""
+    target = tmp_path / "target"
+    if kind == "directory":
+        target.mkdir()
+    else:
+        os.mkfifo(tmp_path / "pipe" if kind.startswith("link") else target)
+        if kind.startswith("link"):
+            target.symlink_to("pipe")
+    before = {path.name: path.lstat().st_mode for path in tmp_path.iterdir()}
+    assert exit_code("sweep", "--suite", "tiny", "--warm", "--warmup", "0", option, str(target)) == 3
+    assert f"{target} is not a file" in capsys.readouterr().err
+    assert {path.name: path.lstat().st_mode for path in tmp_path.iterdir()} == before
+
+
+def test_a_link_stays_one(tiny_suite, tmp_path):
+    for name in ("a.csv", "a.json"):
+        (tmp_path / "there").mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(f"there/{name}")
+    files = ["--out", str(tmp_path / "a.csv"), "--json", str(tmp_path / "a.json")]
+    assert exit_code("sweep", "--suite", "tiny", "--backends", "auto", "--warm", "--warmup", "0", *files) == 0
+    assert all((tmp_path / name).is_symlink() for name in ("a.csv", "a.json"))
+    assert len((tmp_path / "there" / "a.csv").read_text().splitlines()) == 3
+    assert len(json.loads((tmp_path / "there" / "a.json").read_text())["rows"]) == 2
+
+
+@pytest.mark.parametrize("args", [["sweep", "--list"], ["info"], ["explain", "matmul", "1x2", "@", "2x3"]], ids=" ".join)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_gone_is_no_error(args, unbuffered):
+    reading, writing = os.pipe()
+    os.close(reading)
+    run = [sys.executable, "-m", "metallic", *args]
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(run, stdout=writing, stderr=subprocess.PIPE, text=True, env=env, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (cli.READER_GONE, "")
 
 
 def test_list(tiny_suite, capsys):
@@ -133,6 +174,8 @@ def test_explain_with_preferences_and_epilogue(capsys):
 def test_explain_reports_shapes_that_do_not_fit(capsys):
     assert exit_code("explain", "matmul", "2x3 @ 4x5") == 1
     assert "ShapeError" in capsys.readouterr().out
+    assert exit_code("explain", "matmul", f"{2**64}x1 @ 1x1") == 1
+    assert f"{2**64} does not fit 64 bits" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["2x3 @ 3x4", "2x3@3x4", "2x3 3x4"])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 COMMANDS = ("sweep", "compare", "info", "explain")
 USAGE_ERROR = 3
 INTERRUPTED = 130
+READER_GONE = 141  # what a shell shows for SIGPIPE, of which Python makes an exception
 
 
 class Parser(argparse.ArgumentParser):
@@ -19,7 +21,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; 3 is always wrong usage, 130 an interruption."""
+    """Runs one command and returns its exit code; 3 is always wrong usage, 130 an interruption, 141 that nobody reads stdout."""
     parser = Parser(prog="metallic", description="Measure, compare and explain kernels.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
@@ -31,7 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         sub.set_defaults(run=module.run, parser=sub)
     args = parser.parse_args(argv)
     try:
-        return args.run(args)
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
+        return READER_GONE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

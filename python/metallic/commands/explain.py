@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         if args.beta != 0:
             kwargs["c"] = ml.empty((columns,), dtype, device=args.device)
         plan = ml.explain(ml.matmul, a, b, **kwargs)
-    except ml.MetallicError as error:
+    except (ml.MetallicError, OverflowError) as error:
         print(f"{type(error).__name__}: {error}")
         return 1
     print(json.dumps(plan.to_dict(), indent=2) if args.json else plan)

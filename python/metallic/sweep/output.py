@@ -106,11 +106,15 @@ def read_json(path: Path) -> list[dict]:
 
 
 class Output:
-    """The files of one sweep. rows: all rows, those of an interrupted run included."""
+    """The files of one sweep. rows: all rows, those of an interrupted run included. Raises ValueError, ResumeError,
+    OSError."""
 
     def __init__(self, csv_path: Path | None, json_path: Path | None, machine: dict, resume: bool = False):
         self.csv_path, self.json_path, self.machine = csv_path, json_path, machine
         self.rows: list[dict] = []
+        for path in filter(None, (csv_path, json_path)):  # a device, such as /dev/null, would be replaced by a file
+            if path.exists() and not path.is_file():
+                raise ValueError(f"{path} is not a file")
         if resume:
             self._load()
         if csv_path:
@@ -145,6 +149,7 @@ class Output:
 
     @staticmethod
     def _replace(path: Path, text: str) -> None:
+        path = path.resolve()  # a link stays one
         partial = path.with_name(path.name + ".part")
         partial.write_text(text)
         os.replace(partial, path)
