@@ -172,6 +172,27 @@ static void tile_at(ml_ukr_tile *tile, const ml_gemm_problem *p, int64_t i, int6
     tile->bias = mat_at(&p->bias, i, j);
 }
 
+/* Strips [first, last) of `rows` rows each out of `extent`, in panels `width` wide that hold k steps. */
+typedef struct pack_range {
+    int64_t first, last, rows, width, extent, k;
+} pack_range;
+
+/* Packs them one behind the other. Where rows lie next to each other, the strips advance along k together: what they
+ * take of a step is one run of memory then. */
+static void pack_strips(const gemm_run *run, ml_gemm_pack_fn pack, float *panels, const ml_mat *src,
+                        const pack_range *range) {
+    const int64_t chunk = llabs(src->rs) < llabs(src->cs) ? max64(PACK_STEPS, run->k_unit) : max64(range->k, 1);
+    for (int64_t p = 0; p < range->k; p += chunk) {
+        for (int64_t strip = range->first; strip < range->last; strip++) {
+            int64_t row = strip * range->rows;
+            ml_mat from = mat_at(src, row, p);
+            float *to =
+                panels + strip * line_floats(range->width * words(run, range->k)) + words(run, p) * range->width;
+            pack(to, &from, min64(range->rows, range->extent - row), min64(chunk, range->k - p));
+        }
+    }
+}
+
 /* ---- panel scheme ---- */
 
 static int64_t strip_floats(const gemm_run *run) {
@@ -179,13 +200,9 @@ static int64_t strip_floats(const gemm_run *run) {
 }
 
 static void pack_a_strips(const gemm_run *run, const ml_gemm_problem *p, float *a_packed, const int64_t strips[2]) {
-    if (run->a_in_place)
-        return;
-    for (int64_t strip = strips[0]; strip < strips[1]; strip++) {
-        int64_t row = strip * run->strip_rows;
-        ml_mat src = mat_at(&p->a, row, 0);
-        run->impl->pack_a(a_packed + strip * strip_floats(run), &src, min64(run->strip_rows, p->m - row), p->k);
-    }
+    const pack_range range = {strips[0], strips[1], run->strip_rows, run->impl->mr, p->m, p->k};
+    if (!run->a_in_place)
+        pack_strips(run, run->impl->pack_a, a_packed, &p->a, &range);
 }
 
 /* Where a tile is: its k block, and its strip among those of the task. */
@@ -385,11 +402,6 @@ static void run_panel(gemm_run *run, int threads) {
 
 /* ---- blocked scheme ---- */
 
-/* Strips of `width` rows out of `extent`. */
-typedef struct pack_range {
-    int64_t first, last, width, extent;
-} pack_range;
-
 static float *slab_b(const gemm_run *run) {
     return run->shared + run->layout.a_bytes / (int64_t)sizeof(float);
 }
@@ -397,34 +409,27 @@ static float *slab_acc(const gemm_run *run) {
     return slab_b(run) + run->layout.b_bytes / (int64_t)sizeof(float);
 }
 
-/* Packs strips [first, last) of `extent` rows of src (all of this k block) into a slab. Where rows lie next to each
- * other, the strips advance along k together: what they take of a step is one run of memory then. */
-static void pack_strips(const gemm_run *run, ml_gemm_pack_fn pack, float *slab, const ml_mat *src,
-                        const pack_range *range) {
-    const int64_t chunk = llabs(src->rs) < llabs(src->cs) ? max64(PACK_STEPS, run->k_unit) : run->kb;
-    for (int64_t p = 0; p < run->kb; p += chunk) {
-        for (int64_t strip = range->first; strip < range->last; strip++) {
-            int64_t row = strip * range->width;
-            ml_mat from = mat_at(src, row, p);
-            float *to = slab + strip * line_floats(range->width * words(run, run->kb)) + words(run, p) * range->width;
-            pack(to, &from, min64(range->width, range->extent - row), min64(chunk, run->kb - p));
-        }
-    }
-}
-
 static void blocked_pack_task(void *arg, int64_t task, int worker) {
     const gemm_run *run = arg;
     const ml_gemm_impl *impl = run->impl;
     if (task < run->pack_tasks_a) {
         const pack_range range = {task * run->pack_strips,
-                                  min64((task + 1) * run->pack_strips, ceil_div(run->mb, impl->mr)), impl->mr, run->mb};
+                                  min64((task + 1) * run->pack_strips, ceil_div(run->mb, impl->mr)),
+                                  impl->mr,
+                                  impl->mr,
+                                  run->mb,
+                                  run->kb};
         ml_mat src = mat_at(&run->problem.a, run->i0, run->p0);
         pack_strips(run, impl->pack_a, run->shared, &src, &range);
         return;
     }
     task -= run->pack_tasks_a;
     const pack_range range = {task * run->pack_panels,
-                              min64((task + 1) * run->pack_panels, ceil_div(run->nb, impl->nr)), impl->nr, run->nb};
+                              min64((task + 1) * run->pack_panels, ceil_div(run->nb, impl->nr)),
+                              impl->nr,
+                              impl->nr,
+                              run->nb,
+                              run->kb};
     ml_mat src = mat_at(&run->problem.b, run->p0, run->j0);
     src = mat_t(&src);
     pack_strips(run, impl->pack_b, slab_b(run), &src, &range);
