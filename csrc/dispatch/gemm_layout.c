@@ -9,9 +9,10 @@
 #define A_WHOLE_MAX (INT64_C(8) << 20)
 /* Rows of such an A, in blocks of mc: past L2 it comes from L3, which is asked for little. */
 #define A_WHOLE_BLOCKS 3
-#define A_PRIVATE_MAX (INT64_C(1) << 20)
-/* From this many elements of A on, packing it once for all threads saves more than the extra synchronisation costs. */
-#define A_SHARED_MIN 262144
+#define A_PRIVATE_MAX (INT64_C(2) << 20)
+/* From this many elements of A on, packing it once for all threads saves more than it costs to synchronise and to fetch
+ * half of the strips from the other core's cache. */
+#define A_SHARED_MIN 524288
 /* Largest slab of packed A, and of f32 partial sums, in the blocked scheme. */
 #define A_SLAB_MAX (INT64_C(8) << 20)
 #define ACC_SLAB_MAX (INT64_C(16) << 20)
