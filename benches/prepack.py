@@ -33,28 +33,50 @@ def sample(calls: list[list], seconds: float) -> list[np.ndarray]:
     return [np.array(taken) for taken in times]
 
 
+def listed(kind):
+    """For argparse: a comma-separated list of what `kind` reads, which raises ValueError."""
+
+    def read(text):
+        return [kind(part) for part in text.split(",")]
+
+    read.__name__ = "list"
+    return read
+
+
+def dtype(text: str) -> str:
+    if text not in DTYPES:
+        raise ValueError(text)
+    return text
+
+
+def extents(text: str) -> tuple[int, int]:
+    n, k = map(int, text.split("x"))
+    return n, k
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cold", action="store_true")
-    parser.add_argument("--m", default="1,4,16,64,512")
-    parser.add_argument("--dtype", default="f32,f16,bf16")
-    parser.add_argument("--shape", default="4864x896,896x4864", help="weights [N, K]")
+    parser.add_argument("--m", default="1,4,16,64,512", type=listed(int))
+    parser.add_argument("--dtype", default="f32,f16,bf16", type=listed(dtype))
+    parser.add_argument("--shape", default="4864x896,896x4864", type=listed(extents), help="weights [N, K]")
     parser.add_argument("--seconds", type=float, default=1.0, help="for each row")
     parser.add_argument("--backend", default="auto,auto", help="with the plain weight, with the prepacked one")
     args = parser.parse_args()
     backends = args.backend.split(",")
+    if len(backends) != 2:
+        parser.error(f"--backend {args.backend!r} is not two backends")
 
     rng = np.random.default_rng(0)
     print(f"{'weight':<10} {'dtype':<5} {'m':>4} {'plain':>16} {'prepacked':>16} {'ratio':>6}   runs")
-    for shape in args.shape.split(","):
-        n, k = (int(extent) for extent in shape.split("x"))
+    for n, k in args.shape:
         source = rng.standard_normal((n, k), np.float32)
-        for dtype in args.dtype.split(","):
-            first = ml.array(source).astype(DTYPES[dtype])
+        for name in args.dtype:
+            first = ml.array(source).astype(DTYPES[name])
             copies = 1 + COLD_BYTES // first.nbytes if args.cold else 1
             plain = [first.copy() for _ in range(copies)]
             packed = [ml.prepack(w) for w in plain]
-            for m in (int(rows) for rows in args.m.split(",")):
+            for m in args.m:
                 x = ml.array(rng.standard_normal((m, k), np.float32)).astype(first.dtype)
                 out = ml.empty((m, n), first.dtype)
 
@@ -68,7 +90,8 @@ def main() -> None:
                 text = [f"{np.median(t):8.1f} {np.quantile(t, 0.1):7.1f}" for t in (a, b)]
                 ratio = np.median(a) / np.median(b)
                 print(
-                    f"{shape:<10} {dtype:<5} {m:>4} {text[0]:>16} {text[1]:>16} {ratio:>6.2f}   {plan.impl}", flush=True
+                    f"{f'{n}x{k}':<10} {name:<5} {m:>4} {text[0]:>16} {text[1]:>16} {ratio:>6.2f}   {plan.impl}",
+                    flush=True,
                 )
 
 

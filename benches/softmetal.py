@@ -3,6 +3,7 @@
 python benches/softmetal.py [NAME ...]
 """
 
+import argparse
 import sys
 import time
 from functools import partial
@@ -100,7 +101,12 @@ def tested_kernel(name: str, check: bool):
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or [*SHAPES, *SIZES, "listing"]
+    names = [*SHAPES, *SIZES, "listing"]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)} (default: all)")
+    wanted = parser.parse_args().names or names
+    if unknown := set(wanted) - set(names):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(names)}")
     print(f"{'kernel':<12} {'unchecked':>10} {'checked':>10} {'factor':>7}   (ms)")
     for name in wanted:
         if name == "listing":

@@ -95,7 +95,9 @@ def test_a_link_stays_one(tiny_suite, tmp_path):
     assert len(json.loads((tmp_path / "there" / "a.json").read_text())["rows"]) == 2
 
 
-@pytest.mark.parametrize("args", [["sweep", "--list"], ["info"], ["explain", "matmul", "1x2", "@", "2x3"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "args", [["sweep", "--list"], ["info"], ["explain", "matmul", "1x2", "@", "2x3"]], ids=" ".join
+)
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_reader_that_has_gone_is_no_error(args, unbuffered):
     reading, writing = os.pipe()
@@ -189,3 +191,23 @@ def test_module_and_benches_run_alone():
     for name in suites.SUITES:
         bench = [sys.executable, str(ROOT / "benches" / f"{name}.py"), "--list"]
         assert f"{name}: " in subprocess.run(bench, capture_output=True, text=True, check=True, cwd="/").stdout
+
+
+@pytest.mark.parametrize(
+    "args, code, words",
+    [
+        (["softmetal.py", "--help"], 0, "listing"),
+        (["softmetal.py", "no_such_kernel"], 2, "no_such_kernel"),
+        (["prepack.py", "--help"], 0, "--shape"),
+        (["prepack.py", "--m", "1,x"], 2, "1,x"),
+        (["prepack.py", "--shape", "3x4x5"], 2, "3x4x5"),
+        (["prepack.py", "--dtype", "f64"], 2, "f64"),
+        (["prepack.py", "--backend", "mlx"], 2, "mlx"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_other_benches_read_their_arguments(args, code, words):
+    bench = [sys.executable, str(ROOT / "benches" / args[0]), *args[1:]]
+    done = subprocess.run(bench, capture_output=True, text=True, check=False, cwd="/")
+    assert done.returncode == code and words in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

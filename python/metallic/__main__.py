@@ -21,7 +21,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; 3 is always wrong usage, 130 an interruption, 141 that nobody reads stdout."""
+    """Runs one command and returns its exit code; 3 is always wrong usage, 130 an interruption, 141 that nobody reads
+    stdout."""
     parser = Parser(prog="metallic", description="Measure, compare and explain kernels.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
