@@ -83,8 +83,8 @@ static void configure(void *library, const char *prefix, const char *suffix) {
 }
 
 /* OpenBLAS ends the process when it gets no memory, even from the constructor that dlopen runs. So where the address
- * space is limited (ulimit -v) there must be room for what it was seen to take: itself and a first buffer, then for each
- * CPU a thread's stack and buffer, and a buffer for a thread of ours. */
+ * space is limited (ulimit -v) there must be room for what it was seen to take: itself and a first buffer, then for
+ * each CPU a thread's stack and buffer, and a buffer for a thread of ours. */
 static bool has_room(void) {
     const size_t library = (size_t)64 << 20, buffer = (size_t)32 << 20;
     struct rlimit space, stack;
