@@ -209,21 +209,25 @@ static uint64_t some_bits(int keys) {
     }
 }
 
-/* Two tiles after each other, so that the running values matter; inputs may hold infinities and NaN. */
-/* Of e^x: the exponential's own error, and two roundings of its argument, each of up to 2^-24 of it. */
+static double power(double t, bool natural) {
+    return natural ? exp(t) : exp2(t);
+}
+
+/* Of e^x or 2^x: the exponential's own error, and two roundings of its argument, each of up to 2^-24 of it. */
 static double weight_error(double x, double weight) {
     return weight * 0x1p-23 * (ML_VMATH_ULP_EXP2_LOW + fabs(x) * 1.4426950408889634) + 0x1p-126;
 }
 
+/* Two tiles after each other, so that the running values matter; inputs may hold infinities and NaN. */
 static void check_softmax_tiles(const ml_sdpa_impl *impl, int m) {
-    const bool wild = check_rand() % 4 == 0;
+    const bool wild = check_rand() % 4 == 0, natural = check_rand() % 2;
     float s[LINE * KEYS] __attribute__((aligned(64))), before[LINE * KEYS];
     float max[LINE], sum[LINE], rescale[LINE];
     double top[LINE], total[LINE];
-    check_begin("softmax of %d rows%s", m, wild ? ", extreme" : "");
+    check_begin("softmax of %d rows%s%s", m, natural ? ", base e" : "", wild ? ", extreme" : "");
     for (int i = 0; i < LINE; i++) {
-        max[i] = -INFINITY;
-        sum[i] = 0.0f;
+        max[i] = i < m ? -INFINITY : (float)-i;
+        sum[i] = i < m ? 0.0f : (float)i;
         top[i] = (double)-INFINITY;
         total[i] = 0.0;
     }
@@ -241,7 +245,7 @@ static void check_softmax_tiles(const ml_sdpa_impl *impl, int m) {
             }
         }
         memcpy(before, s, sizeof s);
-        impl->softmax(&(ml_sdpa_softmax){s, seen, max, sum, rescale, m, keys});
+        impl->softmax(&(ml_sdpa_softmax){s, seen, max, sum, rescale, m, keys, natural});
         for (int i = 0; i < m; i++) {
             const double old = top[i];
             double added = 0.0;
@@ -251,7 +255,7 @@ static void check_softmax_tiles(const ml_sdpa_impl *impl, int m) {
             const double base = isinf(top[i]) ? 0.0 : top[i];
             for (int j = 0; j < keys; j++) {
                 const double score = (double)before[i * KEYS + j] - base;
-                const double want = seen[i] >> j & 1 ? exp(score) : -0.0;
+                const double want = seen[i] >> j & 1 ? power(score, natural) : -0.0;
                 const double bound = isfinite(score) ? weight_error(score, want) : 0.0;
                 const double got = (double)s[i * KEYS + j];
                 added += want;
@@ -259,7 +263,7 @@ static void check_softmax_tiles(const ml_sdpa_impl *impl, int m) {
                     if (!isnan(want) || !isnan(got))
                         check_fail("row %d, key %d of %d: %g, not %g", i, j, keys, got, want);
             }
-            const double factor = seen[i] == 0 ? 1.0 : exp(old - base);
+            const double factor = seen[i] == 0 ? 1.0 : power(old - base, natural);
             total[i] = total[i] * factor + added;
             const double bound = isfinite(old - base) ? weight_error(old - base, factor) : 0.0;
             if (!check_close((double)rescale[i], factor, bound))
@@ -269,6 +273,9 @@ static void check_softmax_tiles(const ml_sdpa_impl *impl, int m) {
             if (!check_close((double)sum[i], total[i], fabs(total[i]) * 0x1p-17 + 0x1p-130))
                 check_fail("row %d: sum %g, not %g", i, (double)sum[i], total[i]);
         }
+        for (int i = m; i < LINE; i++) /* they belong to other strips */
+            if (max[i] != (float)-i || sum[i] != (float)i)
+                check_fail("row %d: maximum and sum %g, %g were written", i, (double)max[i], (double)sum[i]);
     }
 }
 
@@ -462,7 +469,7 @@ void bench_sdpa(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
         arg.scores = (ml_sdpa_scores){q, k, s, DIM / impl->k_pack, m, impl->nr, 1.0f};
         snprintf(what, sizeof what, "scores %d rows, %d keys, dim %d", m, impl->nr, DIM);
         check_bench(what, bench_scores, &arg, 2.0 * (double)(m * impl->nr * DIM), "GFLOP/s");
-        arg.softmax = (ml_sdpa_softmax){s, seen, max, sum, rescale, m, KEYS};
+        arg.softmax = (ml_sdpa_softmax){s, seen, max, sum, rescale, m, KEYS, false};
         snprintf(what, sizeof what, "softmax %d rows, %d keys", m, KEYS);
         check_bench(what, bench_weights, &arg, (double)(m * KEYS), "elements/ns");
         for (size_t d = 0; d < 3; d++) {

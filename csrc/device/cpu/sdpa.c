@@ -13,6 +13,8 @@
 #include <math.h>
 #include <string.h>
 
+#define LOG2_E 0x1.715476p+0f
+
 enum { KEYS = ML_SDPA_KEYS, MAX_STRIP = ML_SDPA_LINE };
 
 typedef struct operand {
@@ -32,6 +34,8 @@ typedef struct run {
     char *shared, *private; /* partial results; memory of worker 0 */
     int64_t group;          /* query heads of a key/value head */
     int64_t words;          /* of a query or key: elements, or pairs of them */
+    bool natural;           /* scores are to the base of e, else of 2 */
+    float scale;            /* of scores to that base */
 } run;
 
 /* A tile of rows at work, and the worker's memory. Row r is query first_query + r / heads of head first_head + r %
@@ -85,7 +89,7 @@ static void load_queries(const tile *t) {
         for (int i = begin; i < end; i++) {
             const ml_sdpa_row src = {at(&r->q, t->batch, t->first_head + i % t->heads, t->first_query + i / t->heads),
                                      r->q.stride[3], r->p->dim_qk, r->q.dtype};
-            r->impl->load_query(strip_q(t, strip) + (i - begin) * ML_SDPA_LINE, &src, r->p->scale);
+            r->impl->load_query(strip_q(t, strip) + (i - begin) * ML_SDPA_LINE, &src, r->scale);
         }
     }
 }
@@ -103,17 +107,17 @@ static bool find_visible(const tile *t, int64_t key, int keys) {
     const run *r = t->r;
     const bool heads_alike = r->p->mask == ML_MASK_NONE || r->mask.stride[1] == 0;
     uint64_t any = 0;
-    for (int row = 0; row < t->rows; row++) {
-        uint64_t bits;
-        if (heads_alike && row % t->heads != 0) {
-            bits = t->seen[row - 1];
-        } else {
-            int64_t place[3];
-            place_of(t, row, place);
-            bits = ml_sdpa_mask_bits(&r->mask, place, key, keys, t->row);
+    for (int row = 0; row < t->rows; row += (int)t->heads) {
+        uint64_t bits = 0;
+        for (int head = 0; head < t->heads; head++) {
+            if (head == 0 || !heads_alike) {
+                int64_t place[3];
+                place_of(t, row + head, place);
+                bits = ml_sdpa_mask_bits(&r->mask, place, key, keys, t->row);
+            }
+            t->seen[row + head] = bits;
+            any |= bits;
         }
-        t->seen[row] = bits;
-        any |= bits;
     }
     return any != 0;
 }
@@ -224,7 +228,7 @@ static bool do_strip(const tile *t, key_tile *x, int strip, bool careful) {
                                        .words = r->words,
                                        .m = m,
                                        .keys = (int)min64(end - j, impl->nr),
-                                       .scale = r->p->scale});
+                                       .scale = r->scale});
     }
     if (r->p->softcap > 0.0f || r->p->mask == ML_MASK_ADDITIVE) {
         for (int i = 0; i < m; i++) {
@@ -236,7 +240,7 @@ static bool do_strip(const tile *t, key_tile *x, int strip, bool careful) {
             impl->adjust(s + i * KEYS, adds ? t->row : NULL, r->p->softcap);
         }
     }
-    impl->softmax(&(ml_sdpa_softmax){s, t->seen + row, t->max + row, t->sum + row, rescale, m, end});
+    impl->softmax(&(ml_sdpa_softmax){s, t->seen + row, t->max + row, t->sum + row, rescale, m, end, r->natural});
     if (r->l.pack_v && !x->v_packed)
         pack_values(t, x);
     if (careful) {
@@ -275,6 +279,10 @@ static bool has_nan(const tile *t) {
 
 /* ---- results ---- */
 
+static float power(const run *r, float t) {
+    return r->natural ? expf(t) : exp2f(t);
+}
+
 /* Row of the tile: the sums over its keys become the result. */
 static void finish_row(const tile *t, int row) {
     const run *r = t->r;
@@ -294,9 +302,10 @@ static void finish_row(const tile *t, int row) {
                                      head * r->sinks->strides[0] * (int64_t)ml_dtype_size_of(r->sinks->dtype),
                                  1, 1, r->sinks->dtype};
         r->impl->load(&sink, &one);
+        sink = r->natural ? sink : sink * LOG2_E;
         const float top = sink > max ? sink : max;
-        factor = expf(max - top);
-        sum = sum * factor + expf(sink - top);
+        factor = power(r, max - top);
+        sum = sum * factor + power(r, sink - top);
     }
     r->impl->store(&dst, acc, factor / sum);
 }
@@ -392,7 +401,7 @@ static void merge_task(void *arg, int64_t item, int worker) {
             use_results(&part, partial_at(r, item, c));
             s[c] = part.max[row];
         }
-        r->impl->softmax(&(ml_sdpa_softmax){s, &seen, max, unused, none, 1, chunks});
+        r->impl->softmax(&(ml_sdpa_softmax){s, &seen, max, unused, none, 1, chunks, r->natural});
         t.max[row] = max[0];
         t.sum[row] = 0.0f;
         for (int c = 0; c < chunks; c++) {
@@ -431,6 +440,10 @@ ml_status ml_cpu_sdpa(const ml_encode_args *args) {
         r.sinks = &op->in[ML_IN_SINKS];
     r.group = r.p->heads_q / r.p->heads_kv;
     r.words = (r.p->dim_qk + r.impl->k_pack - 1) / r.impl->k_pack;
+    /* To the base of 2 the exponential saves a multiplication. What is capped or added to counts in e: in f32 the
+     * largest numbers, which masks hold, have no room for log2 e. */
+    r.natural = r.p->softcap > 0.0f || r.p->mask == ML_MASK_ADDITIVE;
+    r.scale = r.natural ? r.p->scale : r.p->scale * LOG2_E;
     r.shared = args->scratch;
     r.private = r.shared + r.l.shared_bytes;
     /* The number of threads may have grown since the plan was made: there is scratch for so many. */

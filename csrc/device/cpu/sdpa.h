@@ -37,15 +37,16 @@ typedef struct ml_sdpa_direct {
     int m, keys;
 } ml_sdpa_direct;
 
-/* Scores of a strip become weights: e^(s - max) where the key's bit is set in seen[i], else -0. max, sum: running
- * maximum and total of each row, updated; rescale: what the row's sums so far must be multiplied by. All three have
- * room for ML_SDPA_LINE rows. A row that sees nothing here is left as it is (rescale 1). Only whole vectors up to the
- * last of `keys` keys are read and written. */
+/* Scores of a strip become weights: 2^(s - max), or e^(s - max) if natural, where the key's bit is set in seen[i], else
+ * -0. max, sum: running maximum and total of each row, updated; rescale: what the row's sums so far must be multiplied
+ * by. All three have room for ML_SDPA_LINE rows. A row that sees nothing here is left as it is (rescale 1). Only whole
+ * vectors up to the last of `keys` keys are read and written. */
 typedef struct ml_sdpa_softmax {
     float *s;
     const uint64_t *seen;
     float *max, *sum, *rescale;
     int m, keys;
+    bool natural;
 } ml_sdpa_softmax;
 
 /* acc[i * ldacc + c] = rescale[i] * acc + sum over j < keys of p[i * ML_SDPA_KEYS + j] * v[j * v_stride + c], i < m,

@@ -69,7 +69,7 @@ static void do_row(const run *r, const int64_t at[3], float *row, float *tops) {
     first = first / KEYS * KEYS;
     for (int i = 0; i < ML_SDPA_LINE; i++)
         max[i] = -INFINITY;
-    ml_sdpa_softmax x = {.max = max, .sum = sum, .rescale = rescale};
+    ml_sdpa_softmax x = {.max = max, .sum = sum, .rescale = rescale, .natural = true};
     for (int64_t key = first; key < end; key += KEYS) {
         do_tile(r, at, row, key, (int)(end - key < KEYS ? end - key : KEYS), &x);
         tops[key / KEYS] = max[0];

@@ -174,49 +174,98 @@ uint64_t SHARED(bits_of_bool)(const uint8_t *mask, int n) {
     return bits;
 }
 
-/* What e^s is taken relative to: the maximum, or 0 where there is none, because -inf - (-inf) is NaN. */
+/* What weights are taken relative to: the maximum, or 0 where there is none, because -inf - (-inf) is NaN. */
 V_FN vf base_of(vf max) {
     return v_select(v_equal(max, v_set1(-INFINITY)), v_zero(), max);
 }
 
-/* e^(s - base) for s <= base. */
-V_FN vf weight(vf s, vf base) {
-    return v_exp2_low(v_mul(v_sub(s, base), v_set1(0x1.715476p+0f))); /* 1 / ln 2 */
+/* 2^(s - base), or e^(s - base), for s <= base. */
+V_FN vf weight(vf s, vf base, const bool natural) {
+    const vf t = v_sub(s, base);
+    return v_exp2_low(natural ? v_mul(t, v_set1(0x1.715476p+0f)) : t); /* 1 / ln 2 */
+}
+
+/* Lane i < n: what op makes of the lanes of r[i]; other lanes: none, with which op changes nothing. r is overwritten.
+ * Few are taken one by one: of makes a scalar of a vector. */
+#ifndef DEFINE_ACROSS
+#define DEFINE_ACROSS(name, op)                                                                                        \
+    V_FN vf name(vf *r) {                                                                                              \
+        v_transpose(r);                                                                                                \
+        ML_UNROLL for (int half = VW / 2; half > 0; half /= 2) {                                                       \
+            ML_UNROLL for (int i = 0; i < half; i++) r[i] = op(r[i], r[i + half]);                                     \
+        }                                                                                                              \
+        return r[0];                                                                                                   \
+    }
+#endif
+DEFINE_ACROSS(largest_of_all, v_max)
+DEFINE_ACROSS(sum_of_all, v_add)
+#define DEFINE_ACROSS_FEW(name, all, of, none)                                                                         \
+    V_FN vf name(vf *r, int n) {                                                                                       \
+        if (n > VW / 4) {                                                                                              \
+            for (int i = n; i < VW; i++)                                                                               \
+                r[i] = v_set1(none);                                                                                   \
+            return all(r);                                                                                             \
+        }                                                                                                              \
+        float lanes[VW] __attribute__((aligned(64)));                                                                  \
+        for (int i = 0; i < VW; i++)                                                                                   \
+            lanes[i] = i < n ? of(r[i]) : none;                                                                        \
+        return v_load(lanes);                                                                                          \
+    }
+DEFINE_ACROSS_FEW(largest_across, largest_of_all, v_largest, -INFINITY)
+DEFINE_ACROSS_FEW(sum_across, sum_of_all, v_sum, 0.0f)
+
+/* whole: all rows see all KEYS keys. Rows are taken a vector's lanes at a time, so that their maxima and sums, which
+ * lie across vectors, are made together. */
+V_FN void softmax_of(const bool natural, const bool whole, const ml_sdpa_softmax *x) {
+    const int keys = whole ? KEYS : x->keys;
+    float base[VW] __attribute__((aligned(64)));
+    vf r[VW];
+    for (int first = 0; first < x->m; first += VW) {
+        const int rows = x->m - first < VW ? x->m - first : VW;
+        float *s = x->s + first * KEYS;
+        const uint64_t *seen = x->seen + first;
+        for (int i = 0; i < rows; i++) {
+            uint64_t bits = seen[i];
+            vf m = v_set1(-INFINITY); /* v_max passes a NaN over that comes first */
+            ML_UNROLL for (int j = 0; j < keys; j += VW, bits >>= VW) {
+                const vf v = v_load(s + i * KEYS + j);
+                m = v_max(whole ? v : v_select(v_mask(bits), v, m), m);
+            }
+            r[i] = m;
+        }
+        const vf old = v_load(x->max + first), max = v_max(largest_across(r, rows), old), b = base_of(max);
+        v_store(x->max + first, max);
+        v_store(base, b);
+        v_store(x->rescale + first, weight(old, b, natural));
+        for (int i = 0; i < rows; i++) {
+            uint64_t bits = seen[i];
+            const vf row_base = v_set1(base[i]);
+            vf sum = v_zero();
+            if (!whole && bits == 0)
+                x->rescale[first + i] = 1.0f;
+            ML_UNROLL for (int j = 0; j < keys; j += VW, bits >>= VW) {
+                vf p = weight(v_load(s + i * KEYS + j), row_base, natural);
+                if (!whole)
+                    p = v_select(v_mask(bits), p, v_set1(-0.0f));
+                v_store(s + i * KEYS + j, p);
+                sum = v_add(sum, p);
+            }
+            r[i] = sum;
+        }
+        v_store(x->sum + first, v_fma(v_load(x->sum + first), v_load(x->rescale + first), sum_across(r, rows)));
+    }
 }
 
 void SHARED(softmax)(const ml_sdpa_softmax *x) {
-    const int keys = x->keys;
-    float top[ML_SDPA_LINE] __attribute__((aligned(64))), base[ML_SDPA_LINE] __attribute__((aligned(64)));
-    for (int i = 0; i < ML_SDPA_LINE; i++)
-        top[i] = -INFINITY;
-    for (int i = 0; i < x->m; i++) {
-        const float *s = x->s + i * KEYS;
-        uint64_t seen = x->seen[i];
-        vf m = v_set1(-INFINITY);
-        for (int j = 0; j < keys; j += VW, seen >>= VW)
-            m = v_max(v_select(v_mask(seen), v_load(s + j), m), m);
-        top[i] = v_largest(m);
-    }
-    for (int i = 0; i < x->m; i += VW) {
-        const vf old = v_load(x->max + i), max = v_max(v_load(top + i), old), b = base_of(max);
-        v_store(x->max + i, max);
-        v_store(base + i, b);
-        v_store(x->rescale + i, weight(old, b));
-    }
-    for (int i = 0; i < x->m; i++) {
-        float *s = x->s + i * KEYS;
-        uint64_t seen = x->seen[i];
-        const vf b = v_set1(base[i]);
-        vf sum = v_zero();
-        if (seen == 0)
-            x->rescale[i] = 1.0f;
-        for (int j = 0; j < keys; j += VW, seen >>= VW) {
-            const vf p = v_select(v_mask(seen), weight(v_load(s + j), b), v_set1(-0.0f));
-            v_store(s + j, p);
-            sum = v_add(sum, p);
-        }
-        x->sum[i] = x->sum[i] * x->rescale[i] + v_sum(sum);
-    }
+    uint64_t all = ~UINT64_C(0);
+    for (int i = 0; i < x->m; i++)
+        all &= x->seen[i];
+    if (x->keys == KEYS && all == ~UINT64_C(0) && !x->natural)
+        softmax_of(false, true, x);
+    else if (x->natural)
+        softmax_of(true, false, x);
+    else
+        softmax_of(false, false, x);
 }
 
 /* ---- values ---- */
