@@ -9,7 +9,7 @@
 #define CHUNK_MIN 128     /* keys: a chunk's fixed cost (its queries, its partial sums) is a few dozen keys' time */
 /* Strips of mr rows in a tile. K is transposed once per tile, which costs as much as two or three rows. */
 #define VECTOR_STRIPS 4
-#define TILED_STRIPS 8
+#define TILED_STRIPS 16
 
 static int64_t min64(int64_t a, int64_t b) {
     return a < b ? a : b;
