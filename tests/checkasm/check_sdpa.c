@@ -323,6 +323,26 @@ static void check_bits(const ml_sdpa_impl *impl, int n) {
         check_fail("additive: %llx, not %llx", (unsigned long long)got, (unsigned long long)want);
 }
 
+/* One NaN at most, anywhere. */
+static void check_any_nan(const ml_sdpa_impl *impl, int64_t n) {
+    check_buffer x;
+    check_begin("NaN among %lld", (long long)n);
+    check_alloc(&x, sizeof(float) * (size_t)n, 4);
+    for (int64_t i = 0; i < n; i++)
+        floats(&x)[i] = i % 5 == 0 ? INFINITY : i % 5 == 1 ? -INFINITY : (float)check_uniform();
+    if (impl->any_nan(floats(&x), n))
+        check_fail("found where there is none");
+    for (int64_t i = 0; i < n; i++) {
+        const float before = floats(&x)[i];
+        floats(&x)[i] = i % 2 ? NAN : -NAN;
+        if (!impl->any_nan(floats(&x), n))
+            check_fail("element %lld not found", (long long)i);
+        floats(&x)[i] = before;
+    }
+    check_guards(&x, "sums");
+    check_free(&x);
+}
+
 /* ---- values ---- */
 
 static void check_values_of(const ml_sdpa_impl *impl, ml_dtype dtype, int m, int64_t cols) {
@@ -419,6 +439,8 @@ void check_sdpa(const ml_kernel_desc *row, const ml_kernel_desc *reference) {
         for (size_t d = 0; d < 3; d++)
             for (int i = 0; i < 3 * N_DIMS; i++)
                 check_direct(impl, dtypes[d], m, dims[i % N_DIMS]);
+    for (int64_t n = 0; n <= 6 * LINE; n += LINE)
+        check_any_nan(impl, n);
     for (int i = 0; i < 40; i++) {
         check_adjust(impl, i % 2, i % 3 == 0 ? 0.0f : i % 3 == 1 ? 1.5f : 50.0f);
         for (int n = 1; n <= KEYS; n++)

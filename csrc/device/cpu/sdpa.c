@@ -84,12 +84,17 @@ static float *strip_q(const tile *t, int strip) {
 
 static void load_queries(const tile *t) {
     const run *r = t->r;
+    int64_t head = 0, query = t->first_query;
     for (int strip = 0; strip < t->strips; strip++) {
         const int begin = strip_start(t, strip), end = strip_start(t, strip + 1);
         for (int i = begin; i < end; i++) {
-            const ml_sdpa_row src = {at(&r->q, t->batch, t->first_head + i % t->heads, t->first_query + i / t->heads),
-                                     r->q.stride[3], r->p->dim_qk, r->q.dtype};
+            const ml_sdpa_row src = {at(&r->q, t->batch, t->first_head + head, query), r->q.stride[3], r->p->dim_qk,
+                                     r->q.dtype};
             r->impl->load_query(strip_q(t, strip) + (i - begin) * ML_SDPA_LINE, &src, r->scale);
+            if (++head == t->heads) {
+                head = 0;
+                query++;
+            }
         }
     }
 }
@@ -269,14 +274,6 @@ static bool attend(const tile *t, int64_t begin, int64_t end, bool careful) {
     return mixed;
 }
 
-static bool has_nan(const tile *t) {
-    const int64_t n = t->rows * t->r->l.acc_cols;
-    int found = 0;
-    for (int64_t i = 0; i < n; i++)
-        found |= t->acc[i] != t->acc[i];
-    return found != 0;
-}
-
 /* ---- results ---- */
 
 static float power(const run *r, float t) {
@@ -356,7 +353,7 @@ static void do_item(tile *t, int64_t begin, int64_t end) {
             begin = max64(begin, max64(first - r->p->window + 1, 0) / KEYS * KEYS);
     }
     load_queries(t);
-    if (attend(t, begin, end, false) && has_nan(t))
+    if (attend(t, begin, end, false) && r->impl->any_nan(t->acc, t->rows * r->l.acc_cols))
         attend(t, begin, end, true);
 }
 

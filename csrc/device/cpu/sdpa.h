@@ -86,6 +86,7 @@ typedef struct ml_sdpa_impl {
     void (*adjust)(float *s, const float *add, float cap);
     uint64_t (*bits_of_bool)(const uint8_t *mask, int n); /* bit j: mask[j] is true, j < n <= 64 */
     uint64_t (*bits_of_add)(const float *add);            /* bit j: add[j] is not -inf, j < 64 */
+    bool (*any_nan)(const float *x, int64_t n);           /* n is a multiple of ML_SDPA_LINE */
     void (*load)(float *dst, const ml_sdpa_row *src);
     void (*store)(const ml_sdpa_row *dst, const float *src, float factor); /* dst = factor * src */
 } ml_sdpa_impl;
@@ -98,12 +99,13 @@ typedef struct ml_sdpa_impl {
     void table##_adjust(float *s, const float *add, float cap);                                                        \
     uint64_t table##_bits_of_bool(const uint8_t *mask, int n);                                                         \
     uint64_t table##_bits_of_add(const float *add);                                                                    \
+    bool table##_any_nan(const float *x, int64_t n);                                                                   \
     void table##_load(float *dst, const ml_sdpa_row *row);                                                             \
     void table##_store(const ml_sdpa_row *row, const float *src, float factor);
 #define ML_SDPA_SHARED_WITH(table) ML_SDPA_FIELDS(table)
 #define ML_SDPA_FIELDS(table)                                                                                          \
     .softmax = table##_softmax, .values = table##_values, .adjust = table##_adjust,                                    \
-    .bits_of_bool = table##_bits_of_bool, .bits_of_add = table##_bits_of_add, .load = table##_load,                    \
-    .store = table##_store
+    .bits_of_bool = table##_bits_of_bool, .bits_of_add = table##_bits_of_add, .any_nan = table##_any_nan,              \
+    .load = table##_load, .store = table##_store
 
 #endif

@@ -45,7 +45,10 @@ static void load_query(float *dst, const ml_sdpa_row *row, float scale) {
     enum { ELEMENTS = 2 * LINE };
     const char *src = row->data;
     (void)scale;
-    for (int64_t d = 0; d < row->n; d += ELEMENTS, dst += LINE * MR) {
+    int64_t d = 0;
+    for (; row->stride == 1 && d + ELEMENTS <= row->n; d += ELEMENTS, dst += LINE * MR)
+        memcpy(dst, src + d * 2, sizeof(float) * LINE);
+    for (; d < row->n; d += ELEMENTS, dst += LINE * MR) {
         const int64_t n = row->n - d < ELEMENTS ? row->n - d : ELEMENTS;
         collect(dst, src + d * row->stride * 2, n, row->stride, 2);
         memset((char *)dst + n * 2, 0, (size_t)(ELEMENTS - n) * 2);

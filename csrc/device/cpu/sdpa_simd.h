@@ -156,6 +156,13 @@ uint64_t SHARED(bits_of_add)(const float *add) {
     return ~hidden;
 }
 
+bool SHARED(any_nan)(const float *x, int64_t n) {
+    int found = 0;
+    for (int64_t i = 0; i < n; i += VW)
+        found |= v_any_nan(v_load(x + i), v_load(x + i));
+    return found != 0;
+}
+
 /* Eight bytes at a time: each to 1 or 0, then gathered into a byte by a multiplication. */
 uint64_t SHARED(bits_of_bool)(const uint8_t *mask, int n) {
     uint64_t bits = 0;
@@ -206,10 +213,10 @@ DEFINE_ACROSS(sum_of_all, v_add)
                 r[i] = v_set1(none);                                                                                   \
             return all(r);                                                                                             \
         }                                                                                                              \
-        float lanes[VW] __attribute__((aligned(64)));                                                                  \
-        for (int i = 0; i < VW; i++)                                                                                   \
-            lanes[i] = i < n ? of(r[i]) : none;                                                                        \
-        return v_load(lanes);                                                                                          \
+        vf lanes = v_set1(none); /* in registers: a vector is not loaded from what has just been stored in parts */    \
+        for (int i = 0; i < n; i++)                                                                                    \
+            lanes = v_select(v_mask(UINT64_C(1) << i), v_set1(of(r[i])), lanes);                                       \
+        return lanes;                                                                                                  \
     }
 DEFINE_ACROSS_FEW(largest_across, largest_of_all, v_largest, -INFINITY)
 DEFINE_ACROSS_FEW(sum_across, sum_of_all, v_sum, 0.0f)
