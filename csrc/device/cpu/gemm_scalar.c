@@ -47,14 +47,25 @@ static void pack_b(float *dst, const ml_mat *src, int64_t count, int64_t k) {
     pack(dst, src, count, k, NR);
 }
 
-static void ukr(int64_t k, const float *a, const float *b, const ml_ukr_tile *tile) {
-    float acc[MR][NR] = {{0}};
-    const int64_t rows = tile->a_rows / (int64_t)sizeof(float), row = rows == 0 ? 1 : rows, step = rows == 0 ? MR : 1;
-    const int64_t m = rows == 0 ? MR : tile->m; /* beyond a matrix is nothing to read */
-    for (int64_t p = 0; p < k; p++, a += step, b += tile->b_stride)
+/* Expanded for constants, so that the compiler sees vectors. */
+static inline __attribute__((always_inline)) void sums(float acc[MR][NR], const float *a, const float *b,
+                                                       const int64_t steps[3], const int64_t m, const int64_t row) {
+    const int64_t k = steps[0], a_step = steps[1], b_step = steps[2];
+    for (int64_t p = 0; p < k; p++, a += a_step, b += b_step)
         for (int64_t i = 0; i < m; i++)
             for (int j = 0; j < NR; j++)
                 acc[i][j] += a[i * row] * b[j];
+}
+
+static void ukr(int64_t k, const float *a, const float *b, const ml_ukr_tile *tile) {
+    float acc[MR][NR] = {{0}};
+    const int64_t row = tile->a_rows / (int64_t)sizeof(float);
+    if (row == 0)
+        sums(acc, a, b, (const int64_t[]){k, MR, tile->b_stride}, MR, 1);
+    else if (tile->m == MR)
+        sums(acc, a, b, (const int64_t[]){k, 1, tile->b_stride}, MR, row);
+    else /* beyond a matrix is nothing to read */
+        sums(acc, a, b, (const int64_t[]){k, 1, tile->b_stride}, tile->m, row);
 
     if (tile->acc_load)
         for (int i = 0; i < MR * NR; i++)
