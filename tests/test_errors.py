@@ -160,3 +160,22 @@ def test_errors_inside_blocks_close_them():
     with ml.profile() as prof:
         ml.matmul(A, A.T)
     assert prof.records[0]["label"] == ""
+
+
+@pytest.mark.parametrize(
+    "name, call",
+    [
+        ("alpha", lambda x, n: ml.matmul(x, x, alpha=n)),
+        ("beta", lambda x, n: ml.matmul(x, x, c=x, beta=n)),
+        ("eps", lambda x, n: ml.rms_norm(x, eps=n)),
+        ("scale", lambda x, n: ml.softmax(x, scale=n)),
+        ("value", lambda x, n: x.fill(n)),
+        ("value", lambda x, n: x.__setitem__(0, n)),
+        ("b", lambda x, n: ml.add(x, n)),
+        ("b", lambda x, n: x * n),
+    ],
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_number_beyond_a_float_names_the_argument(name, call, sign):
+    with pytest.raises(OverflowError, match=rf"^{name}: an integer too large"):
+        call(ml.ones((2, 2)), sign * 10**400)

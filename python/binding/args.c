@@ -75,6 +75,8 @@ int mlpy_arg_double(PyObject *o, const char *name, double *out) {
     if (value == -1.0 && PyErr_Occurred()) {
         if (PyErr_ExceptionMatches(PyExc_TypeError))
             PyErr_Format(PyExc_TypeError, "%s must be a number, not %.100s", name, Py_TYPE(o)->tp_name);
+        else if (PyErr_ExceptionMatches(PyExc_OverflowError))
+            PyErr_Format(PyExc_OverflowError, "%s: an integer too large for a float", name);
         return -1;
     }
     *out = value;

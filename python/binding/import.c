@@ -295,8 +295,7 @@ int mlpy_operand_get(mlpy_state *st, PyObject *obj, const mlpy_import_options *o
     }
     if ((flags & MLPY_SCALARS) && mlpy_is_scalar(st, obj)) {
         out->is_value = true;
-        out->value = PyFloat_AsDouble(obj);
-        return out->value == -1.0 && PyErr_Occurred() ? -1 : 0;
+        return mlpy_arg_double(obj, o->name, &out->value);
     }
     mlpy_foreign f = {.name = o->name};
     /* A CPU call is over when it returns, so the operand can live on the caller's stack. */

@@ -160,8 +160,8 @@ static int assign(mlpy_state *st, ml_tensor *dst, PyObject *value) {
         return -1;
     ml_status status;
     if (mlpy_is_scalar(st, value)) {
-        double number = PyFloat_AsDouble(value);
-        if (number == -1.0 && PyErr_Occurred())
+        double number;
+        if (mlpy_arg_double(value, "value", &number) < 0)
             return -1;
         status = ml_fill(ctx, dst, number);
     } else {

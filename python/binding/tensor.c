@@ -197,8 +197,8 @@ static PyObject *tensor_fill(PyObject *self, PyObject *const *args, Py_ssize_t n
     PyObject *v[1];
     if (mlpy_parse(st, &sig, args, nargs, kwnames, v) < 0)
         return NULL;
-    double value = PyFloat_AsDouble(v[0]);
-    if (value == -1.0 && PyErr_Occurred())
+    double value;
+    if (mlpy_arg_double(v[0], "value", &value) < 0)
         return NULL;
     ml_context *ctx = mlpy_context_of_tensor(st, t);
     if (!ctx)
