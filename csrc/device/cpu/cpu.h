@@ -169,9 +169,10 @@ typedef struct ml_gemv_pairs {
 
 typedef struct ml_gemv_impl {
     ml_gemv_block_fn dot[3], axpy[3]; /* [ML_F32..ML_BF16] of W */
-    /* In place of dot from outer_cols columns on where X has rows without gaps; NULL: none. */
+    /* In place of dot from outer_cols columns on, up to so many rows, where X has rows without gaps; NULL: none. */
     ml_gemv_block_fn outer[3];
     int outer_cols;
+    int64_t outer_rows[3];
     /* With this, dot and axpy take X as pairs of W's dtype, bf16 or f16; src has it, too, k rows and to->n <= 16
      * columns. */
     void (*pack_pairs)(float *dst, const ml_mat *src, int64_t k, const ml_gemv_pairs *to);

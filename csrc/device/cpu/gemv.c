@@ -154,7 +154,7 @@ typedef struct columns {
 /* How item's packed columns lie from x on. For "axpy" in the order of the source, so that packing copies runs. */
 static columns packed_at(const run *r, const item *it, float *x) {
     const ml_mat *b = &it->p.b;
-    if (r->outer || (r->l.share == 1 && it->cols > 1 && b->cs == 1 && b->rs != 1))
+    if (r->l.share == 1 && it->cols > 1 && b->cs == 1 && b->rs != 1)
         return (columns){x, it->cols, 1};
     return (columns){x, 1, r->l.ldx};
 }
@@ -175,21 +175,24 @@ static void pack_pairs(const run *r, const item *it, const columns *to, int64_t 
     }
 }
 
+/* dst = rows [k, k_end) of the item's columns, which lie side by side, without gaps. */
+static void pack_rows(const run *r, const item *it, float *dst, int64_t k, int64_t k_end) {
+    const ml_mat b = mat_at(&it->b[0], k, 0), flat = {b.data, 0, 1, b.dtype};
+    if (b.rs == it->cols)
+        r->base->pack_w(dst, 0, &flat, 1, (k_end - k) * it->cols);
+    else
+        r->base->pack_w(dst, it->cols, &b, k_end - k, it->cols);
+}
+
 /* Packs rows [k, k_end) of the item's columns; k is a multiple of ML_GEMV_X_BLOCK. */
 static void pack_columns(const run *r, const item *it, const columns *to, int64_t k, int64_t k_end) {
     if (r->pairs) {
         pack_pairs(r, it, to, k, k_end);
         return;
     }
-    if (r->outer || r->l.order == ML_GEMV_AXPY) {
+    if (r->l.order == ML_GEMV_AXPY) {
         if (to->cs == 1) {
-            const ml_mat b = mat_at(&it->b[0], k, 0);
-            if (b.rs == it->cols) { /* no gaps: one run */
-                const ml_mat flat = {b.data, 0, 1, b.dtype};
-                r->base->pack_w(to->x + k * to->rs, 0, &flat, 1, (k_end - k) * it->cols);
-            } else {
-                r->base->pack_w(to->x + k * to->rs, to->rs, &b, k_end - k, it->cols);
-            }
+            pack_rows(r, it, to->x + k * to->rs, k, k_end);
             return;
         }
         for (int j = 0; j < it->cols; j++) {
@@ -219,7 +222,7 @@ static columns columns_of(const run *r, int64_t index, const item *it, float *st
     const ml_gemv_layout *l = &r->l;
     if (l->skip_product)
         return (columns){stack, 0, 0};
-    if (l->x_direct || r->pairs_direct || r->outer_direct)
+    if (l->x_direct || r->pairs_direct || r->outer) /* "outer" may copy a block at a time: x_rows */
         return (columns){it->b[0].data, it->p.b.rs, it->p.b.cs};
     if (!l->x_stack)
         return packed_at(r, it, r->x + (index - r->first) * l->ldx * min64(l->cols, ML_GEMV_COLS));
@@ -245,15 +248,25 @@ static bool streams(const run *r, const ml_mat *a) {
     return r->l.k * size <= STREAM_DOT_ROW && gap >= 0 && gap < 64;
 }
 
-typedef struct collect_plan {
+/* How a panel is taken block by block. */
+typedef struct block_plan {
     ml_gemv_block_fn fn;
-    const float *x;
+    const columns *x;
     int64_t x_step, k_step; /* floats of X for one step of k; most steps of a block */
-} collect_plan;
+    float *x_rows;          /* OUTER_K rows of X that "outer" cannot take where they lie */
+} block_plan;
+
+/* Of X, what the kernel takes for steps [k, k + steps). */
+static const float *x_at(const run *r, const item *it, const block_plan *plan, int64_t k, int64_t steps) {
+    if (!r->outer || r->outer_direct)
+        return plan->x->x + (r->pairs ? k / 2 : k) * plan->x_step;
+    pack_rows(r, it, plan->x_rows, k, k + steps);
+    return plan->x_rows;
+}
 
 /* The sums of one panel whose weights have gaps: block by block of what fits the task's stack, the elements put side by
  * side as they are, so that the kernels do what they do for weights without gaps. b: all but the block itself. */
-static void collected(const run *r, const item *it, const collect_plan *plan, span s, ml_gemv_block *b) {
+static void collected(const run *r, const item *it, const block_plan *plan, span s, ml_gemv_block *b) {
     char packed[ML_GEMV_PACK_BYTES] __attribute__((aligned(64)));
     const ml_mat *a = &it->p.a;
     const bool axpy = r->l.order == ML_GEMV_AXPY;
@@ -271,7 +284,7 @@ static void collected(const run *r, const item *it, const collect_plan *plan, sp
         b->y = y + row * (axpy ? 1 : b->n);
         for (int64_t k = s.k; k < s.k_end; k += b->k) {
             b->k = min64(steps, s.k_end - k);
-            b->x = plan->x + (r->pairs ? k / 2 : k) * plan->x_step;
+            b->x = x_at(r, it, plan, k, b->k);
             b->accumulate = k > s.k;
             ml_mat w = mat_at(a, s.row + row, k);
             if (axpy)
@@ -293,27 +306,39 @@ static void products(const run *r, const item *it, const columns *x, span s, flo
         return;
     }
     const bool axpy = r->l.order == ML_GEMV_AXPY;
-    const int64_t x_step = axpy || r->outer ? x->rs : n; /* floats of X for one step of k; "dot": in whole blocks */
-    ml_gemv_block b = {
-        .ldw = axpy ? a->cs : a->rs, .x_rs = x->rs, .x_cs = x->cs, .y = y, .ldy = s.rows, .rows = s.rows, .n = n};
+    const bool copied = r->outer && !r->outer_direct;
+    ml_gemv_block b = {.ldw = axpy ? a->cs : a->rs,
+                       .x_rs = copied ? n : x->rs,
+                       .x_cs = x->cs,
+                       .y = y,
+                       .ldy = s.rows,
+                       .rows = s.rows,
+                       .n = n};
+    float x_rows[OUTER_K * ML_GEMV_COLS] __attribute__((aligned(64)));
     b.stream = streams(r, a);
     const int64_t x_floats = (int64_t)(r->pairs ? 2 : 1) * DOT_X_FLOATS; /* k steps of all columns */
     const int64_t step = r->outer ? OUTER_K
                          : axpy   ? (n == 1 ? AXPY_K_ONE : AXPY_K_MANY)
                          : n == 1 ? DOT_K_ONE
                                   : x_floats / min64(n, DOT_X_COLS) / ML_GEMV_X_PAD * ML_GEMV_X_PAD;
-    const ml_gemv_block_fn fn = (r->outer ? r->impl->outer : axpy ? r->impl->axpy : r->impl->dot)[a->dtype];
+    const block_plan plan = {.fn = (r->outer ? r->impl->outer
+                                    : axpy   ? r->impl->axpy
+                                             : r->impl->dot)[a->dtype],
+                             .x = x,
+                             .x_step = axpy || r->outer ? x->rs : n, /* "dot": within whole blocks */
+                             .k_step = step,
+                             .x_rows = x_rows};
     if (r->l.pack) {
-        collected(r, it, &(const collect_plan){fn, x->x, x_step, step}, s, &b);
+        collected(r, it, &plan, s, &b);
         return;
     }
     for (int64_t k = s.k; k < s.k_end; k += b.k) {
         ml_mat w = mat_at(a, s.row, k);
         b.w = w.data;
         b.k = min64(step, s.k_end - k);
-        b.x = x->x + (r->pairs ? k / 2 : k) * x_step;
+        b.x = x_at(r, it, &plan, k, b.k);
         b.accumulate = k > s.k;
-        fn(&b);
+        plan.fn(&b);
     }
 }
 
@@ -499,14 +524,14 @@ static void pack_pass(run *r) {
         pack_task(r, task, 0);
 }
 
-/* Rows of X without gaps, each a vector: no matter how far apart, but rows a multiple of 4 KiB apart would compete for
- * the same cache sets, so those are packed. */
+/* Rows of X without gaps, each a vector, no matter how far apart; but rows a multiple of 4 KiB apart would compete for
+ * the same cache sets, so those are copied, as are those that are not f32. */
 static void choose_outer(run *r) {
     const ml_gemv_layout *l = &r->l;
     ml_gemm_problem p;
     problem_at(r, 0, &p);
     r->outer = r->impl->outer[p.a.dtype] && l->order == ML_GEMV_DOT && l->share == 1 && l->blocks == 1 &&
-               l->cols >= r->impl->outer_cols && p.b.cs == 1;
+               l->cols >= r->impl->outer_cols && l->m <= r->impl->outer_rows[p.a.dtype] && p.b.cs == 1;
     r->outer_direct = r->outer && p.b.dtype == ML_F32 && (p.b.rs % 1024 != 0 || p.b.rs == 0);
 }
 
@@ -522,7 +547,7 @@ ml_status ml_cpu_matmul_gemv(const ml_encode_args *args) {
     choose_outer(&r);
     r.x = args->scratch;
     r.partial = r.x + l->x_floats;
-    const bool pack = !l->skip_product && !l->x_direct && !l->x_stack && !r.pairs_direct && !r.outer_direct;
+    const bool pack = !l->skip_product && !l->x_direct && !l->x_stack && !r.pairs_direct && !r.outer;
     for (r.first = 0; r.first < l->items; r.first += r.count) {
         r.count = min64(l->items_per_pass, l->items - r.first);
         if (pack)

@@ -97,7 +97,9 @@ static void dot_f32_1(const ml_gemv_block *b, int64_t row, int64_t end, int col)
 #define ML_GEMV_OWN_F16_1
 static void dot_f16_1(const ml_gemv_block *b, int64_t row, int64_t end, int col);
 static void axpy_f16_1(const ml_gemv_block *b, int64_t row, int64_t end, int col);
-#define ML_GEMV_OUTER .outer = {[ML_F32] = outer_f32}, .outer_cols = 14
+#define ML_GEMV_OUTER                                                                                                  \
+    .outer = {[ML_F32] = outer_f32, [ML_F16] = outer_f16}, .outer_cols = 14,                                           \
+    .outer_rows = {[ML_F32] = INT64_MAX, [ML_F16] = 256}
 #include "device/cpu/gemv_simd.h"
 
 /* ---- f32, one column ---------------------------------------------------------------------------------- */

@@ -35,20 +35,28 @@ typedef struct line_block {
     int64_t halves; /* of a row; whole words of 32 bits but perhaps the last */
 } line_block;
 
-ML_INLINE void line_step(__m512 acc[LINE_ROWS][2], const int chain, const int rows, const char *w, int64_t ldw,
-                         const char *x) {
-    const __m512i xv = _mm512_loadu_si512(x);
+/* A line of each row, and X beside it. */
+typedef struct line_at {
+    const char *w, *x;
+    int64_t ldw;
+} line_at;
+
+ML_INLINE line_at line_no(line_at first, int64_t v) {
+    return (line_at){first.w + v * LINE, first.x + v * LINE, first.ldw};
+}
+
+ML_INLINE void line_step(__m512 acc[LINE_ROWS][2], const int chain, const int rows, line_at at) {
+    const __m512i xv = _mm512_loadu_si512(at.x);
     ML_UNROLL for (int r = 0; r < rows; r++) acc[r][chain] =
-        line_madd(_mm512_loadu_si512(w + r * ldw), xv, acc[r][chain]);
+        line_madd(_mm512_loadu_si512(at.w + r * at.ldw), xv, acc[r][chain]);
 }
 
 /* The halves in the mask only; nothing else is read. */
-ML_INLINE void line_part(__m512 acc[LINE_ROWS][2], const int chain, const int rows, const char *w, int64_t ldw,
-                         const char *x, __mmask32 halves) {
-    const __m512i xv = _mm512_maskz_loadu_epi16(halves, x);
+ML_INLINE void line_part(__m512 acc[LINE_ROWS][2], const int chain, const int rows, line_at at, __mmask32 halves) {
+    const __m512i xv = _mm512_maskz_loadu_epi16(halves, at.x);
     const __mmask16 words = _mm512_test_epi32_mask(_mm512_movm_epi16(halves), _mm512_set1_epi32(-1));
     ML_UNROLL for (int r = 0; r < rows; r++) acc[r][chain] =
-        line_madd_part(_mm512_maskz_loadu_epi16(halves, w + r * ldw), xv, acc[r][chain], words);
+        line_madd_part(_mm512_maskz_loadu_epi16(halves, at.w + r * at.ldw), xv, acc[r][chain], words);
 }
 
 /* sums[0 .. rows): rows from b->w on, which begin at the same place of a line or are one. */
@@ -56,22 +64,22 @@ ML_INLINE void line_tile(const line_block *b, const int rows, float *sums) {
     const int64_t ldw = b->ldw;
     const uintptr_t place = (uintptr_t)b->w % LINE;
     const int skip = place % 4 != 0 || (rows > 1 && ldw % LINE != 0) ? 0 : (int)place;
-    const char *w = b->w - skip, *x = b->x - skip;
+    const line_at line = {b->w - skip, b->x - skip, ldw};
     const int64_t end = b->halves + skip / 2, vectors = (end + LINE_HALVES - 1) / LINE_HALVES;
     const __mmask32 head = 0xffffffffu << (skip / 2), tail = 0xffffffffu >> (vectors * LINE_HALVES - end);
     __m512 acc[LINE_ROWS][2];
     ML_UNROLL for (int r = 0; r < rows; r++) acc[r][0] = acc[r][1] = _mm512_setzero_ps();
-    line_part(acc, 0, rows, w, ldw, x, vectors > 1 ? head : head & tail);
+    line_part(acc, 0, rows, line, vectors > 1 ? head : head & tail);
     int64_t v = 1;
     for (; v + 2 < vectors; v += 2) {
-        line_step(acc, 1, rows, w + v * LINE, ldw, x + v * LINE);
-        line_step(acc, 0, rows, w + (v + 1) * LINE, ldw, x + (v + 1) * LINE);
+        line_step(acc, 1, rows, line_no(line, v));
+        line_step(acc, 0, rows, line_no(line, v + 1));
     }
     if (v + 1 < vectors) {
-        line_step(acc, 1, rows, w + v * LINE, ldw, x + v * LINE);
-        line_part(acc, 0, rows, w + (v + 1) * LINE, ldw, x + (v + 1) * LINE, tail);
+        line_step(acc, 1, rows, line_no(line, v));
+        line_part(acc, 0, rows, line_no(line, v + 1), tail);
     } else if (v < vectors) {
-        line_part(acc, 1, rows, w + v * LINE, ldw, x + v * LINE, tail);
+        line_part(acc, 1, rows, line_no(line, v), tail);
     }
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const __m512i from = _mm512_add_epi32(lanes, _mm512_set1_epi32(skip / 4));
