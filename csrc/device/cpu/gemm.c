@@ -265,6 +265,7 @@ typedef struct panel_part {
     int64_t next; /* the panel that this thread is likely to want after them; -1: none */
 } panel_part;
 
+/* Computes it, with A packed or in place, and leaves the last panel it packed in own. */
 static void panel_columns(const gemm_run *run, const ml_gemm_problem *p, const float *a_packed,
                           const panel_buffers *own, const panel_part *part) {
     const ml_gemm_impl *impl = run->impl;
@@ -276,7 +277,7 @@ static void panel_columns(const gemm_run *run, const ml_gemm_problem *p, const f
         const bool is_held = l->b_whole && own->held->b == number;
         tile.n = min64(impl->nr, p->n - col);
         const int64_t next_panel = panel + 1 < part->panels[1] ? panel + 1 : part->next;
-        ml_mat next = mat_at(&p->b, 0, next_panel * impl->nr);
+        ml_mat next = mat_at(&p->b, 0, max64(next_panel, 0) * impl->nr);
         int64_t fetched = 0, lines = impl->nr * next.cs * (int64_t)ml_dtype_size_of(next.dtype) / LINE;
         if (next_panel < 0)
             next.data = NULL;
