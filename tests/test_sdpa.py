@@ -143,6 +143,18 @@ def test_nothing_to_see_gives_zeros(route, variant, dtype):
 
 
 @every_variant
+def test_masks_of_the_largest_numbers_hide_nothing(route, variant):
+    """What a mask adds stays finite, whatever base the weights are computed to: equal scores, equal weights."""
+    rng = np.random.default_rng(20)
+    for length, keys in [(1, 5), (20, 129)]:
+        q, k, v = qkv(rng, F32, length=length, keys=keys)
+        mask = np.full((length, keys), np.finfo(F32).min, F32)
+        got = np.asarray(sdpa(q, k, v, mask, variant=variant, ctx=route.context()))
+        mean = np.repeat(v.astype(np.float64).mean(2, keepdims=True), 2, 1)
+        assert np.abs(got - mean).max() < 1e-5
+
+
+@every_variant
 @every_dtype
 def test_visible_scores_that_are_all_minus_infinity_give_zeros(route, variant, dtype):
     kw = {"variant": variant, "ctx": route.context()}

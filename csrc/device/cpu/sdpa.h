@@ -4,7 +4,7 @@
  * A strip is up to mr rows (one query of one head each) that meet a tile of up to 64 keys: their scores are formed,
  * become weights by an online softmax (M. Milakov, N. Gimelshein, "Online normalizer calculation for softmax", 2018),
  * and are multiplied with the values, so that no more than one strip's scores ever exist (T. Dao et al.,
- * "FlashAttention", 2022). Everything is f32. */
+ * "FlashAttention", 2022). Everything is f32, but for queries and keys of bf16 that are multiplied in pairs. */
 #ifndef ML_CPU_SDPA_H
 #define ML_CPU_SDPA_H
 
@@ -69,11 +69,9 @@ typedef struct ml_sdpa_row {
     ml_dtype dtype;
 } ml_sdpa_row;
 
-/* Elements behind one another along the head size that a word holds: 1, of f32, or 2, of bf16. Then queries and keys
- * are bf16, and the kernel multiplies pairs of them (ML_SUP_BF16_DOT). */
 typedef struct ml_sdpa_impl {
     int mr, nr; /* rows of a strip (at most ML_SDPA_LINE), keys of a panel (a divisor of ML_SDPA_KEYS) */
-    int k_pack;
+    int k_pack; /* elements of a query or key in a word: 1, of f32; 2, of bf16 as they are (ML_SUP_BF16_DOT) */
     const ml_gemm_impl *pack_keys; /* its pack_b makes panels of nr keys */
     const ml_gemm_impl *gemm;      /* its pack_b makes panels of f32: nr columns of V */
     int direct_rows;               /* most rows that `direct` takes */
