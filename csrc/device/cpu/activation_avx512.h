@@ -6,13 +6,13 @@
  * the error 2^-17.9. 2^p is a polynomial in p - floor(p), within 2^-28.8 or 2^-18.5. Nothing cancels, so the negative
  * tail keeps its relative precision. Beyond y = 14.5 the tail is below what f32 holds.
  *
- * The logistic function, in full: 2^t is 2^(k/16), of a table, times a polynomial in t - k/16, within 2^-29.1. */
+ * The logistic function is 1 / (1 + e^-z), with the table of exp2_avx512.h, unless a z of the vectors at hand is below
+ * -87, where e^-z leaves f32; then e^-|z| of all of them, in full: 2^t is 2^(k/16), of a table, times a polynomial in
+ * t - k/16, within 2^-29.1. */
 #ifndef ML_CPU_ACTIVATION_AVX512_H
 #define ML_CPU_ACTIVATION_AVX512_H
 
 #include "device/cpu/vmath.h"
-
-enum { V_GELU_MOST = 4 };
 
 /* clang-format off */
 static const float v_sixteenth_powers[16] = /* 2^(k/16) */
@@ -105,20 +105,53 @@ V_FN vf v_exp_away(vf z, bool is_short) {
     return v_scale(v_fma(v_mul(p, r), base, base), t); /* VSCALEFPS takes the floor of t */
 }
 
-/* As in activation_vector.h. */
+/* x times the logistic function of z; -0 where it vanishes, x = -inf included. is_short: for results that are rounded
+ * to 16 bits. */
 V_FN vf v_times_logistic(vf x, vf z, bool is_short) {
     const vf e = v_exp_away(z, is_short), bounded = v_max(v_set1(-1e9f), x);
     const __mmask16 below = _mm512_movepi32_mask(_mm512_castps_si512(z));
     return v_div(_mm512_mask_mul_ps(bounded, below, bounded, e), v_add(v_set1(1.0f), e));
 }
 
-/* x[i] = gelu(x[i]) for n <= V_GELU_MOST vectors, which share the loads of the tables. */
+/* e^-z for z >= -87 or NaN; 1 / ln 2 as in v_exp_away. */
+V_FN vf v_exp_minus(vf z, bool is_short) {
+    const vf turns = v_set1(-0x1.715476p+0f), magic = v_set1(V_EXP2_MAGIC), near = v_fma(z, turns, magic);
+    vf r = _mm512_fmsub_ps(z, turns, v_sub(near, magic));
+    if (!is_short)
+        r = v_fma(z, v_set1(-0x1.4ae0cp-26f), r);
+    return v_exp2_at(near, r, v_exp2_kept(near, V_EXP2_MAGIC));
+}
+
+static __attribute__((noinline, cold, unused)) void v_times_logistic_far(vf *x, const vf *z, int n, bool is_short) {
+    for (int i = 0; i < n; i++)
+        x[i] = v_times_logistic(x[i], z[i], is_short);
+}
+
+/* x[i] times the logistic function of z[i], for n <= V_ACTIVATE_MOST vectors. */
+V_FN void v_times_logistic_many(vf *x, const vf *z, int n, bool is_short) {
+    vf least = v_zero();
+    ML_UNROLL for (int i = 0; i < n; i++) least = v_min(z[i], least); /* passes NaN over */
+    if (__builtin_expect(v_less(least, v_set1(-87.0f)) != 0, 0)) {
+        vf y[V_ACTIVATE_MOST], by[V_ACTIVATE_MOST]; /* copies, so that x may live in registers */
+        for (int i = 0; i < n; i++) {
+            y[i] = x[i];
+            by[i] = z[i];
+        }
+        v_times_logistic_far(y, by, n, is_short);
+        for (int i = 0; i < n; i++)
+            x[i] = y[i];
+        return;
+    }
+    ML_UNROLL for (int i = 0; i < n; i++) x[i] = v_div(x[i], v_add(v_set1(1.0f), v_exp_minus(z[i], is_short)));
+}
+
+/* x[i] = gelu(x[i]) for n <= V_ACTIVATE_MOST vectors, which share the loads of the tables. */
 V_FN void v_gelu_by_table(vf *x, int n, bool is_short) {
     const int degree = is_short ? 4 : 5;
     const float (*table)[16] = is_short ? v_gelu_degree4 : v_gelu_degree5;
     const vf magic = v_set1(0x1.8p23f); /* leaves the nearest integer in the low bits */
-    __m512i index[V_GELU_MOST];
-    vf y[V_GELU_MOST], r[V_GELU_MOST], p[V_GELU_MOST];
+    __m512i index[V_ACTIVATE_MOST];
+    vf y[V_ACTIVATE_MOST], r[V_ACTIVATE_MOST], p[V_ACTIVATE_MOST];
     ML_UNROLL for (int i = 0; i < n; i++) {
         y[i] = _mm512_range_ps(x[i], v_set1(14.5f), 0xa); /* min(|x|, 14.5); 14.5 for NaN, which max(0, x) keeps */
         const vf t = v_fma(y[i], v_set1(0x1.111112p+0f), magic);

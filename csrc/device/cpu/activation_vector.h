@@ -5,11 +5,13 @@
 #include "core/op.h"
 #include "device/cpu/vmath.h"
 
+#include <stdbool.h>
+
+enum { V_ACTIVATE_MOST = 4 };
+
 #if V_LOOKUP16
 #include "device/cpu/activation_avx512.h"
 #endif
-
-#include <stdbool.h>
 
 #if !V_LOOKUP16
 /* x times the logistic function of z, by e^-|z|, which does not overflow; -0 where it vanishes, x = -inf included.
@@ -19,6 +21,9 @@ V_FN vf v_times_logistic(vf x, vf z, bool is_short) {
     const vf e = is_short ? v_exp2_low_short(v_mul(away, v_set1(0x1.715476p+0f))) : v_exp(away); /* 1 / ln 2 */
     const vf above = v_mul(v_max(v_set1(-1e9f), x), v_select(v_less(z, v_zero()), e, one));
     return v_div(above, v_add(one, e));
+}
+V_FN void v_times_logistic_many(vf *x, const vf *z, int n, bool is_short) {
+    ML_UNROLL for (int i = 0; i < n; i++) x[i] = v_times_logistic(x[i], z[i], is_short);
 }
 #endif
 
@@ -44,8 +49,6 @@ V_FN vf v_gelu(vf x) {
     return v_sub(v_max(v_zero(), x), v_mul(v_mul(y, t), v_mul(p, tail)));
 }
 
-enum { V_ACTIVATE_MOST = 4 };
-
 /* x[i] = act(x[i]) for n <= V_ACTIVATE_MOST vectors. is_short: for results that are rounded to 16 bits; relatively
  * within 2^-17. */
 V_FN void v_activate_many(ml_activation act, vf *x, int n, bool is_short) {
@@ -55,26 +58,27 @@ V_FN void v_activate_many(ml_activation act, vf *x, int n, bool is_short) {
         return;
     }
 #endif
-    ML_UNROLL for (int i = 0; i < n; i++) {
-        switch (act) {
-        case ML_ACT_RELU:
-            x[i] = v_max(v_zero(), x[i]);
-            break;
-        case ML_ACT_SILU:
-            x[i] = v_times_logistic(x[i], x[i], is_short);
-            break;
-        case ML_ACT_GELU:
-            x[i] = v_gelu(x[i]);
-            break;
-        case ML_ACT_GELU_TANH: { /* (1 + tanh(u)) / 2 is the logistic function of 2u */
+    vf z[V_ACTIVATE_MOST];
+    switch (act) {
+    case ML_ACT_RELU:
+        ML_UNROLL for (int i = 0; i < n; i++) x[i] = v_max(v_zero(), x[i]);
+        break;
+    case ML_ACT_SILU:
+        ML_UNROLL for (int i = 0; i < n; i++) z[i] = x[i];
+        v_times_logistic_many(x, z, n, is_short);
+        break;
+    case ML_ACT_GELU:
+        ML_UNROLL for (int i = 0; i < n; i++) x[i] = v_gelu(x[i]);
+        break;
+    case ML_ACT_GELU_TANH: /* (1 + tanh(u)) / 2 is the logistic function of 2u */
+        ML_UNROLL for (int i = 0; i < n; i++) {
             const vf u = v_fma(v_mul(x[i], x[i]), v_set1(0.044715f), v_set1(1.0f));
-            const vf z = v_mul(v_mul(x[i], v_set1(1.5957691216f)), u); /* 2 sqrt(2 / pi) */
-            x[i] = v_times_logistic(x[i], z, is_short);
-            break;
+            z[i] = v_mul(v_mul(x[i], v_set1(1.5957691216f)), u); /* 2 sqrt(2 / pi) */
         }
-        default:
-            break;
-        }
+        v_times_logistic_many(x, z, n, is_short);
+        break;
+    default:
+        break;
     }
 }
 
