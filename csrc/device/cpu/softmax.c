@@ -10,6 +10,7 @@ enum {
     MASK_CHUNK = 512,          /* elements of a strided mask gathered at once */
     FETCH_BYTES = 2048,        /* of a row, fetched while the one before is at work */
     HEAD = 64,                 /* elements whose leading score is a row's reference */
+    LARGE_BYTES = 20 << 20,    /* read and written: beyond what caches hold, and memory likes to be read in one go */
     TASK_ELEMENTS = 16 * 1024, /* two threads are worth having from this on: about three microseconds */
     ROW_ELEMENTS = 48          /* what a row costs beside its elements, in elements */
 };
@@ -189,9 +190,9 @@ static float leading(const ml_softmax_job *job, const score_run *s) {
 }
 
 /* A score that the others can be taken relative to. What is staged has mostly been masked, and may give way to its
- * weights: there it is the leading one. */
+ * weights: there it is the leading one. And what comes from memory is best read by a pass of its own first. */
 static float reference(const ml_softmax_job *job, const score_run *s) {
-    if (job->direct && s->n > HEAD) {
+    if (job->direct && !job->large && s->n > HEAD) {
         const score_run head = {s->at, HEAD, s->dtype};
         const float lead = leading(job, &head);
         if (lead != job->hidden)
@@ -547,6 +548,7 @@ ml_status ml_cpu_softmax(const ml_encode_args *args) {
     job->os = single ? 1 : job->out.strides[axis];
     set_weights(job);
     job->direct = job->xs == 1 && !job->adds && op->softmax.mask == ML_MASK_NONE;
+    job->large = job->layout.rows * job->layout.length > LARGE_BYTES / (job->x_size + job->out_size);
     if (job->layout.rows == 0 || job->layout.length == 0)
         return ML_OK;
 

@@ -73,6 +73,7 @@ typedef struct ml_softmax_job {
     float factor, unit, hidden;          /* unit: score differences in units of the logarithm */
     bool adds;                           /* scores are scale * x + mask (or + 0) */
     bool direct;                         /* scores are x where it lies, of any dtype */
+    bool large;                          /* operands that no cache holds */
     int64_t tiles, tiles_per_task;       /* COLUMNS */
     char *scratch;
 } ml_softmax_job;
