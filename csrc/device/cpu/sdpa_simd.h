@@ -234,7 +234,7 @@ V_FN void softmax_of(const bool natural, const bool whole, const ml_sdpa_softmax
         for (int i = 0; i < rows; i++) {
             uint64_t bits = seen[i];
             vf m = v_set1(-INFINITY); /* v_max passes a NaN over that comes first */
-            ML_UNROLL for (int j = 0; j < keys; j += VW, bits >>= VW) {
+            for (int j = 0; j < keys; j += VW, bits >>= VW) {
                 const vf v = v_load(s + i * KEYS + j);
                 m = v_max(whole ? v : v_select(v_mask(bits), v, m), m);
             }
@@ -250,7 +250,7 @@ V_FN void softmax_of(const bool natural, const bool whole, const ml_sdpa_softmax
             vf sum = v_zero();
             if (!whole && bits == 0)
                 x->rescale[first + i] = 1.0f;
-            ML_UNROLL for (int j = 0; j < keys; j += VW, bits >>= VW) {
+            for (int j = 0; j < keys; j += VW, bits >>= VW) {
                 vf p = weight(v_load(s + i * KEYS + j), row_base, natural);
                 if (!whole)
                     p = v_select(v_mask(bits), p, v_set1(-0.0f));
