@@ -180,6 +180,18 @@ def test_a_row_rises_above_its_head(route, variant, dtype, n):
             assert np.isnan(got[2]).all() and not np.isnan(np.delete(got, 2, 0)).any()
 
 
+@pytest.mark.parametrize(
+    ("route", "variant"), [v for v in VARIANTS if v[0].device == "cpu"], ids=lambda part: getattr(part, "id", part)
+)
+def test_operands_beyond_the_caches(route, variant):
+    """More than 20 MiB read and written: the maxima of rows are found in a pass of their own."""
+    rng = np.random.default_rng(24)
+    x = rng.standard_normal((700, 4096)).astype(F32)
+    x[3] = np.linspace(-700, 700, 4096)
+    x[5, :64], x[7] = -np.inf, -np.inf
+    check(route, variant, x)
+
+
 @every_variant
 @every_dtype
 def test_in_place_and_empty(route, variant, dtype):
