@@ -84,6 +84,22 @@ def test_masks_broadcast_in_some_dims_only(route, variant, dtype):
 
 
 @every_variant
+def test_sinks_of_the_largest_numbers(route, variant):
+    """A sink counts against the scores however large it is: all of the weight, or none."""
+    rng = np.random.default_rng(31)
+    q, k, v = (random_array(rng, (1, 2, 5, 8), F32) for _ in range(3))
+    limits = np.finfo(F32)
+    got = np.asarray(
+        ml.scaled_dot_product_attention(
+            q, k, v, sinks=np.array([limits.max, limits.min]), variant=variant, ctx=route.context()
+        )
+    )
+    plain = np.asarray(ml.scaled_dot_product_attention(q, k, v, variant=variant, ctx=route.context()))
+    assert (got[0, 0] == 0).all()
+    np.testing.assert_array_equal(got[0, 1], plain[0, 1])
+
+
+@every_variant
 @every_dtype
 def test_window_sinks_softcap_scale(route, variant, dtype):
     rng = np.random.default_rng(5)

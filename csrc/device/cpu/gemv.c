@@ -148,15 +148,16 @@ static void item_at(const run *r, int64_t index, item *it) {
 /* Columns as a kernel takes them. */
 typedef struct columns {
     float *x;
-    int64_t rs, cs; /* "axpy" only */
+    int64_t rs, cs; /* "axpy" and "outer" */
+    float *room;    /* "outer": for the rows of a block that must be copied */
 } columns;
 
 /* How item's packed columns lie from x on. For "axpy" in the order of the source, so that packing copies runs. */
 static columns packed_at(const run *r, const item *it, float *x) {
     const ml_mat *b = &it->p.b;
     if (r->l.share == 1 && it->cols > 1 && b->cs == 1 && b->rs != 1)
-        return (columns){x, it->cols, 1};
-    return (columns){x, 1, r->l.ldx};
+        return (columns){x, it->cols, 1, NULL};
+    return (columns){x, 1, r->l.ldx, NULL};
 }
 
 /* Packs rows [k, k_end) of the item's columns as pairs; k is a multiple of ML_GEMV_X_BLOCK. */
@@ -221,9 +222,9 @@ static void pack_columns(const run *r, const item *it, const columns *to, int64_
 static columns columns_of(const run *r, int64_t index, const item *it, float *stack, int64_t k, int64_t k_end) {
     const ml_gemv_layout *l = &r->l;
     if (l->skip_product)
-        return (columns){stack, 0, 0};
-    if (l->x_direct || r->pairs_direct || r->outer) /* "outer" may copy a block at a time: x_rows */
-        return (columns){it->b[0].data, it->p.b.rs, it->p.b.cs};
+        return (columns){.x = stack};
+    if (l->x_direct || r->pairs_direct || r->outer)
+        return (columns){it->b[0].data, it->p.b.rs, it->p.b.cs, stack};
     if (!l->x_stack)
         return packed_at(r, it, r->x + (index - r->first) * l->ldx * min64(l->cols, ML_GEMV_COLS));
     const columns x = packed_at(r, it, stack);
@@ -314,7 +315,7 @@ static void products(const run *r, const item *it, const columns *x, span s, flo
                        .ldy = s.rows,
                        .rows = s.rows,
                        .n = n};
-    float x_rows[OUTER_K * ML_GEMV_COLS] __attribute__((aligned(64)));
+    _Static_assert(OUTER_K * ML_GEMV_COLS <= ML_GEMV_STACK_X, "room for rows of X");
     b.stream = streams(r, a);
     const int64_t x_floats = (int64_t)(r->pairs ? 2 : 1) * DOT_X_FLOATS; /* k steps of all columns */
     const int64_t step = r->outer ? OUTER_K
@@ -327,7 +328,7 @@ static void products(const run *r, const item *it, const columns *x, span s, flo
                              .x = x,
                              .x_step = axpy || r->outer ? x->rs : n, /* "dot": within whole blocks */
                              .k_step = step,
-                             .x_rows = x_rows};
+                             .x_rows = x->room};
     if (r->l.pack) {
         collected(r, it, &plan, s, &b);
         return;

@@ -10,6 +10,7 @@
  * only. As adding zero changes nothing, both ways give the same bits where both apply. */
 #include "device/cpu/sdpa_mask.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -299,7 +300,8 @@ static void finish_row(const tile *t, int row) {
                                      head * r->sinks->strides[0] * (int64_t)ml_dtype_size_of(r->sinks->dtype),
                                  1, 1, r->sinks->dtype};
         r->impl->load(&sink, &one);
-        sink = r->natural ? sink : sink * LOG2_E;
+        if (!r->natural && isfinite(sink))
+            sink = fminf(sink * LOG2_E, FLT_MAX);
         const float top = sink > max ? sink : max;
         factor = power(r, max - top);
         sum = sum * factor + power(r, sink - top);
@@ -438,8 +440,8 @@ ml_status ml_cpu_sdpa(const ml_encode_args *args) {
     r.group = r.p->heads_q / r.p->heads_kv;
     r.words = (r.p->dim_qk + r.impl->k_pack - 1) / r.impl->k_pack;
     /* To the base of 2 the exponential saves a multiplication. What is capped or added to counts in e: in f32 the
-     * largest numbers, which masks hold, have no room for log2 e. */
-    r.natural = r.p->softcap > 0.0f || r.p->mask == ML_MASK_ADDITIVE;
+     * largest numbers, which masks hold, have no room for log2 e; nor has the largest scale. */
+    r.natural = r.p->softcap > 0.0f || r.p->mask == ML_MASK_ADDITIVE || fabsf(r.p->scale) > FLT_MAX / 2;
     r.scale = r.natural ? r.p->scale : r.p->scale * LOG2_E;
     r.shared = args->scratch;
     r.private = r.shared + r.l.shared_bytes;
