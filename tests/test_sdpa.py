@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import metallic as ml
 from attention_parity import sdpa_reference, variants, visible
-from parity import DTYPE_IDS, DTYPES, F32, Guarded, assert_close, lay_out, random_array
+from parity import DTYPE_IDS, DTYPES, F32, U32, Guarded, assert_close, lay_out, random_array
 
 sdpa = ml.scaled_dot_product_attention
 VARIANTS = variants("sdpa")
@@ -167,7 +167,7 @@ def test_masks_of_the_largest_numbers_hide_nothing(route, variant):
         mask = np.full((length, keys), np.finfo(F32).min, F32)
         got = np.asarray(sdpa(q, k, v, mask, variant=variant, ctx=route.context()))
         mean = np.repeat(v.astype(np.float64).mean(2, keepdims=True), 2, 1)
-        assert np.abs(got - mean).max() < 1e-5
+        assert np.abs(got - mean).max() < U32 * (2 * keys + 8) * np.abs(v).max()
 
 
 @every_variant

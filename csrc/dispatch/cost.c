@@ -100,7 +100,8 @@ static void cost_norm(const ml_op *op, ml_plan *plan) {
     plan->flops = mul_sat(mul_sat(p->rows, p->length), each);
 }
 
-/* Operations of the CPU kernels for each element, an exponential and a division among them. */
+/* Operations of the CPU kernels for each element, an exponential and a division among them: of the tiers without a
+ * table of powers, as a prediction is no ceiling. */
 static void cost_activate(const ml_op *op, ml_plan *plan) {
     int64_t each = op->activate.activation == ML_ACT_GELU ? 40 : op->activate.activation == ML_ACT_GELU_TANH ? 35 : 30;
     for (int i = 0; i < op->n_in; i++)

@@ -16,7 +16,7 @@ typedef struct ml_gemm_layout {
     ml_gemm_scheme scheme;
     int64_t kc, k_blocks; /* k is cut into k_blocks blocks of kc (the last may be shorter) */
     int64_t mb, nb;       /* BLOCKED: rows and columns of C that share one pair of slabs; multiples of mr, nr */
-    bool shared_a;        /* PANEL: A is packed once for all threads; else by each task for itself */
+    bool shared_a;        /* PANEL: A is packed once for all threads; else by each for itself */
     bool partial_sums;    /* f32 sums are carried between k blocks in scratch (BLOCKED: only when out is not f32) */
     bool b_whole;         /* PANEL: a packed panel holds all of k, else one k block */
     int64_t a_bytes, b_bytes, acc_bytes; /* one copy of each, multiples of 64; no A where it is multiplied in place */

@@ -388,7 +388,7 @@ static void run_panel(gemm_run *run, int threads) {
     else
         panel_split(run, threads, problems, columns_ns);
 
-    double strip_ns = copy_ns(run->strip_rows, k);
+    double strip_ns = copy_ns(run->strip_rows, max64(k, 1));
     run->pack_strips = serial ? run->strips : max64(1, (int64_t)(TASK_NS / 2 / strip_ns));
     for (run->first = 0; run->first < batch; run->first += problems) {
         for (int worker = 0; worker < threads; worker++)

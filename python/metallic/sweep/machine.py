@@ -86,7 +86,7 @@ def describe(device: str | None) -> dict:
         "device": device or metallic.default_context().device,
         "cpu": cpu_brand(),
         "cpus": cpus(),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
         "python": platform.python_version(),
         "version": metallic.__version__,
         "commit": _build.COMMIT,
