@@ -194,6 +194,30 @@ def test_operands_beyond_the_caches(route, variant):
 
 @every_variant
 @every_dtype
+@pytest.mark.parametrize("n", [5000, 40_000])
+def test_weights_of_a_former_head_stay(route, variant, dtype, n):
+    """A block is weighed relative to its time's reference and rises above it; a later block moves the reference by more
+    than f32 holds. What is left of the first block is an ordinary number of f32 and of bf16."""
+    x = np.zeros((4, n), F32)
+    x[:, 100] = 44, 50, 80, 44  # up to 2^64, and 2^116
+    x[:, n // 2] = 104, 104, 104, 95  # their ratios: 2^-150, or within what is gradual underflow
+    x = np.concatenate([x, x[:1]])
+    x[4, n // 2 :] = 104
+    for scale in (1.0, -1.0):
+        got = check(route, variant, (x if scale > 0 else -x).astype(dtype), scale=scale)
+        assert dtype == F16 or (got[:, 100] > 0).all()
+
+
+@every_variant
+def test_sums_of_many_blocks_above_their_heads(route, variant):
+    """Each block's sum is a number of f32, and with weights relative to the heads all blocks' sum would not be."""
+    x = np.full((40, 16384), 75.5, F32)
+    x[:, :64] = 0.0
+    check(route, variant, x.reshape(1, -1))
+
+
+@every_variant
+@every_dtype
 def test_in_place_and_empty(route, variant, dtype):
     rng = np.random.default_rng(6)
     x = random_array(rng, (4, 70), dtype)

@@ -277,18 +277,18 @@ typedef struct running {
 } running;
 
 /* What weights relative to one score are multiplied by to be relative to another. */
-static float ratio_of(const ml_softmax_job *job, float from, float to) {
+static double ratio_of(const ml_softmax_job *job, float from, float to) {
     if (from == to || from == job->hidden)
-        return from == to ? 1.0f : 0.0f;
+        return from == to ? 1.0 : 0.0;
     const ml_softmax_weight a = weight_from(job, from), b = weight_from(job, to);
     const double bases = ((double)a.base - (double)b.base) * (double)job->factor;
-    return (float)exp2(bases + (double)a.shift - (double)b.shift);
+    return exp2(bases + (double)a.shift - (double)b.shift);
 }
 
 /* Moves r to a new reference. */
 static void lead_by(const ml_softmax_job *job, running *r, float lead) {
     if (r->lead != lead)
-        r->sum *= ratio_of(job, r->lead, lead); /* 0 * 0, or NaN that stays */
+        r->sum *= (float)ratio_of(job, r->lead, lead); /* 0 * 0, or NaN that stays; the sum to come is at least 1 */
     r->lead = lead;
 }
 
@@ -350,6 +350,17 @@ static void measure_keeping(const ml_softmax_job *job, const ml_softmax_line *li
     }
 }
 
+/* store_weights by a factor of any smallness: weights relative to a head may be so high (ML_SOFTMAX_SUM_LIMIT) that the
+ * product is a number of f32, and the factor is not. What vanishes on the way would also at its end. */
+static void store_rescaled(const ml_softmax_job *job, const ml_softmax_line *line, int64_t start, float *e, int64_t n,
+                           double by) {
+    if (by > 0.0 && by < 0x1p-126) {
+        job->impl->scale[ML_F32](e, e, n, 0x1p-100f);
+        by *= 0x1p100;
+    }
+    store_weights(job, line, start, e, n, (float)by);
+}
+
 static void finish_kept(const ml_softmax_job *job, const ml_softmax_line *line, int64_t start, int64_t end,
                         float *scratch, const float *leads, const running *r) {
     if (store_degenerate(job, line, start, end, r->sum))
@@ -357,7 +368,7 @@ static void finish_kept(const ml_softmax_job *job, const ml_softmax_line *line, 
     for (int64_t first = start; first < end; first += ML_SOFTMAX_BLOCK_LEN) {
         const int64_t n = least(ML_SOFTMAX_BLOCK_LEN, end - first);
         float *e = writes_f32(job) ? (float *)(void *)out_at(job, line, first) : scratch + first;
-        store_weights(job, line, first, e, n, ratio_of(job, *leads++, r->lead) / r->sum);
+        store_rescaled(job, line, first, e, n, ratio_of(job, *leads++, r->lead) / (double)r->sum);
     }
 }
 

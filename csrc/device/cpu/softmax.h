@@ -19,9 +19,10 @@ typedef struct ml_softmax_weight {
 #define ML_SOFTMAX_SHIFT_LIMIT 0x1p16f
 
 /* Weights up to 2^ML_SOFTMAX_HIGHEST are right. With a greater one among them their sum either is not between 0 and
- * ML_SOFTMAX_SUM_LIMIT, and another reference is to be taken, or right too. */
+ * ML_SOFTMAX_SUM_LIMIT, and another reference is to be taken, or right too. The limit leaves room for the weights of
+ * 4096 scores, and in f32 for the sums of 2^51 such runs. */
 #define ML_SOFTMAX_HIGHEST 64.0f
-#define ML_SOFTMAX_SUM_LIMIT 0x1p120f
+#define ML_SOFTMAX_SUM_LIMIT 0x1p76f
 
 /* Scores of several columns side by side: column c of row r at s[r * ld + c]. Kernels work on whole groups of
  * ML_SOFTMAX_GROUP columns; `cols` is a multiple of it, and what lies in columns nobody needs does not matter. */

@@ -103,9 +103,14 @@ V_FN bool too_high(const vf top[CHAINS]) {
 #endif
 }
 
-/* With constant dtype, keep and near. */
-V_FN float exp_run(ml_dtype dtype, bool keep, bool near, float *e, const void *x, int64_t n,
-                   const ml_softmax_weight *w) {
+/* Constants of a run. */
+typedef struct exp_kind {
+    ml_dtype dtype;
+    bool keep, near; /* the weights are written; with a shift in place of the base */
+} exp_kind;
+
+V_FN float exp_run(exp_kind kind, float *e, const void *x, int64_t n, const ml_softmax_weight *w) {
+    const ml_dtype dtype = kind.dtype;
     const weigher by = weigher_of(w);
     vf sum[CHAINS], top[CHAINS];
     ML_UNROLL for (int c = 0; c < CHAINS; c++) {
@@ -115,33 +120,33 @@ V_FN float exp_run(ml_dtype dtype, bool keep, bool near, float *e, const void *x
     int64_t i = 0;
     for (; i + CHAINS * VW <= n; i += CHAINS * VW) {
         ML_UNROLL for (int c = 0; c < CHAINS; c++) {
-            const vf v = weight(near, load_as(dtype, at(dtype, x, i + c * VW)), &by, &top[c]);
-            if (keep)
+            const vf v = weight(kind.near, load_as(dtype, at(dtype, x, i + c * VW)), &by, &top[c]);
+            if (kind.keep)
                 v_store(e + i + c * VW, v);
             sum[c] = v_add(sum[c], v);
         }
     }
     for (; i + VW <= n; i += VW) {
-        const vf v = weight(near, load_as(dtype, at(dtype, x, i)), &by, &top[0]);
-        if (keep)
+        const vf v = weight(kind.near, load_as(dtype, at(dtype, x, i)), &by, &top[0]);
+        if (kind.keep)
             v_store(e + i, v);
         sum[0] = v_add(sum[0], v);
     }
     if (VW > 1 && i < n) {
-        const vf v = weight(near, load_filled(dtype, at(dtype, x, i), n - i, w->hidden), &by, &top[1]);
-        if (keep)
+        const vf v = weight(kind.near, load_filled(dtype, at(dtype, x, i), n - i, w->hidden), &by, &top[1]);
+        if (kind.keep)
             v_store_n(e + i, v, n - i);
         sum[1] = v_add(sum[1], v);
     }
-    if (near && too_high(top))
+    if (kind.near && too_high(top))
         return INFINITY;
     return v_sum(v_add(v_add(sum[0], sum[1]), v_add(sum[2], sum[3])));
 }
 
 V_FN float exp_as(ml_dtype dtype, bool keep, float *e, const void *x, int64_t n, const ml_softmax_weight *w) {
     if (V_LOOKUP16 && w->base == 0.0f)
-        return exp_run(dtype, keep, true, e, x, n, w);
-    return exp_run(dtype, keep, false, e, x, n, w);
+        return exp_run((exp_kind){dtype, keep, true}, e, x, n, w);
+    return exp_run((exp_kind){dtype, keep, false}, e, x, n, w);
 }
 static float sum_exp(const float *s, int64_t n, const ml_softmax_weight *w) {
     return exp_as(ML_F32, false, NULL, s, n, w);
