@@ -59,6 +59,7 @@ static struct {
     _Atomic(void *) arg;
     _Atomic int64_t first; /* number of the job's task 0 */
     _Atomic int max_workers;
+    atomic_bool wake; /* whoever sees tasks left wakes sleepers */
     _Atomic uint64_t fp_mode;
 
     _Alignas(CACHE_LINE) atomic_uint unfinished; /* tasks of the job that have not returned; a futex */
@@ -245,6 +246,7 @@ static void run_job(int64_t first, int64_t tasks, bool wake, ml_task_fn fn, void
     atomic_store_explicit(&pool.fn, fn, memory_order_release);
     atomic_store_explicit(&pool.arg, arg, memory_order_release);
     atomic_store_explicit(&pool.first, first, memory_order_release);
+    atomic_store_explicit(&pool.wake, wake, memory_order_release);
     atomic_store_explicit(&pool.unfinished, (unsigned)tasks, memory_order_release);
     atomic_store(&pool.claim, number << 2 * TASK_BITS | (uint64_t)tasks);
     atomic_fetch_add(&pool.epoch, 1u);
@@ -256,6 +258,11 @@ static void run_job(int64_t first, int64_t tasks, bool wake, ml_task_fn fn, void
 
 /* ---- workers ---- */
 
+/* When a worker that begins to spin now goes to sleep; 0: at once. */
+static int64_t spin_end(void) {
+    return atomic_load_explicit(&pool.spin, memory_order_relaxed) ? now_ns() + WORKER_SPIN_NS : 0;
+}
+
 static void *worker_main(void *p) {
     int id = (int)(intptr_t)p;
     int64_t spin_until = 0;
@@ -263,10 +270,12 @@ static void *worker_main(void *p) {
     while (!atomic_load(&pool.stop)) {
         uint64_t seen = atomic_load_explicit(&pool.claim, memory_order_acquire);
         if (left_of(seen) && id < atomic_load_explicit(&pool.max_workers, memory_order_acquire)) {
-            /* Pass the wake-up on before the work. */
-            wake_workers(left_of(seen) - 1);
+            /* Pass the wake-up on before the work. `wake` is at least as new as the job seen; if it is a later job's,
+             * the one seen is over and needs nobody. */
+            if (atomic_load_explicit(&pool.wake, memory_order_acquire))
+                wake_workers(left_of(seen) - 1);
             run_tasks(id);
-            spin_until = atomic_load_explicit(&pool.spin, memory_order_relaxed) ? now_ns() + WORKER_SPIN_NS : 0;
+            spin_until = spin_end();
             continue;
         }
         if (spin_until) {
@@ -279,9 +288,11 @@ static void *worker_main(void *p) {
                 }
             } while (!found && now_ns() < spin_until);
             atomic_fetch_sub(&pool.spinners, 1);
-            /* Also when the caller has taken all of that job by then: others may follow. */
-            spin_until = found ? now_ns() + WORKER_SPIN_NS : 0;
-            if (found)
+            /* Also when the caller has taken all of that job by then: others may follow. But a job that this thread may
+             * not help with can be long. */
+            const bool may_help = id < atomic_load_explicit(&pool.max_workers, memory_order_acquire);
+            spin_until = found && may_help ? spin_end() : 0;
+            if (spin_until)
                 continue;
         }
         unsigned epoch = atomic_load(&pool.epoch);

@@ -3,7 +3,9 @@
 #include "core/pool.h"
 #include "metallic.h"
 
+#include <dirent.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -13,6 +15,9 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
 
 /* The sanitizers' own run-time libraries do not survive every fork: ThreadSanitizer refuses threads in the child of a
  * process with threads, AddressSanitizer's allocator may be locked when another thread forks. */
@@ -347,6 +352,135 @@ static void test_brief(void) {
         expect("brief: helped where calls follow closely", shared > 0, 1);
 }
 
+/* ---- who sleeps and who is woken, of four threads on however few CPUs ---- */
+
+#if defined(__linux__) && !defined(ML_POOL_PORTABLE)
+#define FOUR_THREADS 1
+static int pretended_cpus; /* 0: the truth */
+
+/* In the place of the C library's: workers spin only where there is a CPU for each. */
+int sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set) {
+    CPU_ZERO_S(size, set);
+    if (syscall(SYS_sched_getaffinity, pid, size, set) < 0)
+        return -1;
+    for (int cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT_S(size, set) < pretended_cpus; cpu++)
+        CPU_SET_S(cpu, size, set);
+    return 0;
+}
+
+/* Waits until every other thread of the process sleeps. */
+static bool all_others_sleep(void) {
+    const double end = now_us() + 2e6;
+    while (now_us() < end) {
+        DIR *tasks = opendir("/proc/self/task");
+        if (!tasks)
+            return false;
+        bool awake = false;
+        for (struct dirent *entry; (entry = readdir(tasks));) {
+            long id = strtol(entry->d_name, NULL, 10);
+            if (id == 0 || id == getpid())
+                continue;
+            char path[64], text[256] = "";
+            snprintf(path, sizeof path, "/proc/self/task/%ld/stat", id);
+            FILE *f = fopen(path, "r");
+            if (!f)
+                continue;
+            const char *name_end = fgets(text, sizeof text, f) ? strrchr(text, ')') : NULL;
+            awake = awake || !name_end || strncmp(name_end, ") S", 3) != 0;
+            fclose(f);
+        }
+        closedir(tasks);
+        if (!awake)
+            return true;
+        usleep(100);
+    }
+    return false;
+}
+
+static void sleeping_task(void *arg, int64_t task, int worker) {
+    atomic_int *runs = arg;
+    atomic_fetch_add(&runs[worker], 1);
+    usleep(100);
+    (void)task;
+}
+
+static void sleeping_long_task(void *arg, int64_t task, int worker) {
+    atomic_int *runs = arg;
+    atomic_fetch_add(&runs[worker], 1);
+    usleep(1000);
+    (void)task;
+}
+
+/* One of three workers is awake and takes tasks of a brief job: the two that sleep go on sleeping. */
+static void test_brief_wakes_nobody(void) {
+    int rounds = 0, helped = 0;
+    for (const double end = now_us() + 3e6; rounds < 200 && helped < 20 && now_us() < end; rounds++) {
+        if (!all_others_sleep()) {
+            printf("skipped: brief jobs of four threads (the others do not come to rest)\n");
+            return;
+        }
+        latency_job woken = {0};
+        ml_parallel(2, latency_task, &woken);
+        atomic_int runs[4] = {0, 0, 0, 0};
+        ml_parallel_brief(20, sleeping_task, runs);
+        int workers = 0;
+        for (int id = 1; id < 4; id++)
+            workers += runs[id] > 0;
+        if (workers > 1) {
+            fail("brief: workers that helped when one was awake", workers, 1);
+            return;
+        }
+        helped += workers;
+    }
+    printf("brief job, one of three workers awake: it helped in %d of %d rounds\n", helped, rounds);
+}
+
+static double cpu_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return 1e6 * (double)t.tv_sec + 1e-3 * (double)t.tv_nsec;
+}
+
+/* Workers that are awake and may not help with a long job go to sleep. Its tasks sleep too, so what the process uses
+ * meanwhile is what waiting threads use; other processes can only make it less. */
+static void test_excluded_workers_sleep(void) {
+    enum { ROUNDS = 10, TASKS = 50 };
+    double wall = 0, cpu = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        int ran[8];
+        atomic_int runs[4] = {0, 0, 0, 0};
+        for (int i = 0; i < 50; i++)
+            ml_parallel(8, brief_task, ran);
+        wall -= now_us();
+        cpu -= cpu_us();
+        ml_parallel_limit(TASKS, 2, sleeping_long_task, runs);
+        wall += now_us();
+        cpu += cpu_us();
+        expect("limit 2: tasks of the first two", runs[0] + runs[1], TASKS);
+    }
+    printf("job of two of four threads: %.0f us of CPU time in %.0f us\n", cpu, wall);
+    if (cpu > wall / 4)
+        fail("limit 2: us of CPU time while all tasks sleep", (int64_t)cpu, (int64_t)(wall / 4));
+}
+
+static void test_four_threads(void) {
+    if (getenv("TEST_IN_EMULATOR")) {
+        printf("skipped: four threads (an emulator has threads of its own)\n");
+        return;
+    }
+    pretended_cpus = 4;
+    if (ml_cpu_count() < 4)
+        printf("skipped: four threads (a CPU quota)\n");
+    else {
+        ml_set_num_threads(4);
+        test_excluded_workers_sleep();
+        test_brief_wakes_nobody();
+    }
+    pretended_cpus = 0;
+    ml_set_num_threads(1); /* what comes next starts its own */
+}
+#endif
+
 static int compare_double(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
@@ -386,6 +520,9 @@ int main(void) {
         test_nesting();
     }
     test_brief();
+#if defined(FOUR_THREADS)
+    test_four_threads();
+#endif
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         ml_set_num_threads(sizes[i]);
         test_callers(false);
