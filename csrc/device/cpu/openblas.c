@@ -90,9 +90,10 @@ static bool has_room(void) {
     struct rlimit space, stack;
     if (getrlimit(RLIMIT_AS, &space) != 0 || space.rlim_cur == RLIM_INFINITY)
         return true;
+    const size_t largest_stack = (size_t)1 << 30; /* so that the sum below cannot wrap */
     size_t stack_size = (size_t)8 << 20;
     if (getrlimit(RLIMIT_STACK, &stack) == 0 && stack.rlim_cur != RLIM_INFINITY)
-        stack_size = (size_t)stack.rlim_cur;
+        stack_size = stack.rlim_cur < largest_stack ? (size_t)stack.rlim_cur : largest_stack;
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     size_t wanted = library + (size_t)(cpus > 1 ? cpus : 1) * (stack_size + 2 * buffer);
     void *room = mmap(NULL, wanted, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
