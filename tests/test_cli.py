@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import subprocess
@@ -107,6 +109,39 @@ def test_a_reader_that_has_gone_is_no_error(args, unbuffered):
     done = subprocess.run(run, stdout=writing, stderr=subprocess.PIPE, text=True, env=env, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (cli.READER_GONE, "")
+
+
+@pytest.mark.parametrize("stdout", ["of the process", "replaced", "none"])
+def test_a_pipe_other_than_stdout_that_breaks_is_an_error(stdout, monkeypatch, capfd):
+    def broken(args):
+        print("printed")
+        raise BrokenPipeError(errno.EPIPE, "another pipe")
+
+    monkeypatch.setattr(explain, "run", broken)
+    if stdout != "of the process":
+        monkeypatch.setattr(sys, "stdout", io.StringIO() if stdout == "replaced" else None)
+    with pytest.raises(BrokenPipeError, match="another pipe"):
+        cli.main(["explain", "matmul", "1x2", "@", "2x3"])
+    if stdout == "of the process":
+        print("still there")
+        assert capfd.readouterr().out == "printed\nstill there\n"
+
+
+def test_a_replaced_stdout_that_breaks(monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError(errno.EPIPE, "nobody reads")
+
+        def flush(self):
+            self.write("")
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    assert cli.main(["explain", "matmul", "1x2", "@", "2x3"]) == cli.READER_GONE
+
+
+def test_no_stdout(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main(["explain", "matmul", "1x2", "@", "2x3"]) == 0
 
 
 def test_list(tiny_suite, capsys):

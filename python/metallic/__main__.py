@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,37 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str):
         self.print_usage(sys.stderr)
         self.exit(USAGE_ERROR, f"{self.prog}: error: {message}\n")
+
+
+def _stdout_is_broken() -> bool:
+    """Whether nobody reads stdout any more. Then what is still to be written to it is dropped, so that the flush at
+    exit succeeds."""
+    if sys.stdout is None:
+        return False
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):  # an object in its place, or closed
+        descriptor = -1
+    try:
+        sys.stdout.flush()
+        broken = descriptor >= 0 and _reader_has_gone(descriptor)  # an unbuffered stdout has nothing to flush
+    except BrokenPipeError:
+        broken = True
+    except (OSError, ValueError):
+        broken = False
+    if broken and descriptor >= 0:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, descriptor)
+        os.close(null)
+    return broken
+
+
+def _reader_has_gone(descriptor: int) -> bool:
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,10 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         code = args.run(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
+        if not _stdout_is_broken():
+            raise
         return READER_GONE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
