@@ -80,13 +80,15 @@ class Worker:
             wanted = peers.Choice(choice["backend"], tuple(map(tuple, choice["prefs"])))
             try:
                 runs = [self.peer.prepare(item, dtype, inputs, wanted) for inputs in self.sets]
+                start = time.perf_counter()
                 runs[0].call()
                 if runs[0].wait:
                     runs[0].wait()
+                first = time.perf_counter() - start
                 answer: dict[str, Any] = {"plan": runs[0].plan, "note": runs[0].note}
                 answer |= parity.judge(runs[0].result(), value, bound)
                 self.runs[index] = runs
-                self._warm_up(index, warmup)
+                self._warm_up(index, warmup, first)
             except peers.Gap as gap:
                 answer = {"gap": str(gap)}
             except Exception as error:
@@ -94,11 +96,15 @@ class Worker:
             answers.append(answer)
         return {"answers": answers}
 
-    def _warm_up(self, index: int, seconds: float) -> None:
-        end = time.perf_counter() + seconds
+    def _warm_up(self, index: int, seconds: float, first: float) -> None:
+        """A call that took long was warm-up enough."""
         for mode in ("warm", "cold", "both"):
-            self._timed(index, 1, mode)
-        while time.perf_counter() < end:
+            if first > LONG_CALL_SECONDS:
+                self.fastest[index, mode] = first * 1e9
+            else:
+                self._timed(index, 1, mode)
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end and first <= LONG_CALL_SECONDS:
             self._timed(index, 1, "warm")
 
     def _repeat(self, index: int, calls: int, mode: str) -> None:
