@@ -2,7 +2,6 @@
 #include "checkasm.h"
 
 #include "device/cpu/sdpa.h"
-#include "device/cpu/softmax.h"
 #include "device/cpu/vmath_impl.h"
 
 #include <math.h>
@@ -219,15 +218,9 @@ typedef struct weight_kind {
     double least; /* below it a weight may vanish */
 } weight_kind;
 
-/* Whether the row's tier takes exponentials by look-up, which do not underflow gradually, its softmax tells. */
+/* AVX-512 takes exponentials by look-up (exp2_avx512.h), which do not underflow gradually. */
 static double least_weight(const ml_kernel_desc *row) {
-    for (int i = 0; i < ml_cpu_n_kernels; i++) {
-        const ml_kernel_desc *other = &ml_cpu_kernels[i];
-        if (other->op == ML_OP_SOFTMAX && (other->isa & ~row->isa) == 0 &&
-            ((const ml_softmax_impl *)other->impl)->shifts)
-            return 0x1p-126;
-    }
-    return 0x1p-149;
+    return row->isa & ML_ISA_AVX512 ? 0x1p-126 : 0x1p-149;
 }
 
 /* The exponential's own error, and that of its argument. In base two this is one rounding, of up to 2^-24 |x|, which
